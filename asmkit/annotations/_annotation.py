@@ -1,0 +1,89 @@
+"""What an annotation is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from asmkit._check import as_points
+from asmkit.boxes import as_boxes
+from asmkit.schemes import SCHEMES
+
+__all__ = ["Annotation"]
+
+
+@dataclass(frozen=True, eq=False)
+class Annotation:
+    """The landmarks of one instance in one image.
+
+    Attributes
+    ----------
+    points : ndarray (n_points, n_dims) float64
+        0-based pixel centres, x right, y down; NaN = missing. Points may lie outside the image.
+    image : Path or None
+        The image file, where one was found.
+    image_size : (int, int) or None
+        Width and height in pixels, where known without decoding the image
+        (:func:`asmkit.images.image_size` finds it).
+    box : ndarray (4,) float64 or None
+        ``[x, y, width, height]`` as annotated; :func:`asmkit.boxes.landmark_box` gives the box of
+        the points.
+    visibility : ndarray (n_points,) bool or None
+        Which landmarks can be seen, where known.
+    scheme : str or None
+        Name of the landmark scheme (see :mod:`asmkit.schemes`).
+    name : str
+        Stable identifier: the file's stem, or ``stem:line`` where a file holds several.
+    attributes : mapping
+        What else the file says of the instance.
+
+    Raises
+    ------
+    ValueError
+        When the parts contradict each other.
+    """
+
+    points: npt.NDArray[np.float64] = field(repr=False)
+    image: Path | None = None
+    image_size: tuple[int, int] | None = None
+    box: npt.NDArray[np.float64] | None = None
+    visibility: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
+    scheme: str | None = None
+    name: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        points = as_points(self.points, "points", allow_nan=True).astype(np.float64)
+        object.__setattr__(self, "points", points)  # frozen: the checked arrays replace the given
+        if self.image is not None:
+            object.__setattr__(self, "image", Path(self.image))
+        if self.box is not None:
+            object.__setattr__(self, "box", self._checked_box(self.box))
+        if self.visibility is not None:
+            object.__setattr__(self, "visibility", self._checked_visibility(self.visibility))
+        # A scheme of the user's own has a name that asmkit does not know.
+        known = SCHEMES.get(self.scheme or "")
+        if known and known.n_points != len(points):
+            raise ValueError(
+                f"annotation {self.name!r}: {len(points)} points, but the scheme {known.name} "
+                f"has {known.n_points}"
+            )
+
+    def _checked_box(self, given: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        boxes = as_boxes(given, f"box of annotation {self.name!r}")
+        if boxes.shape != (1, 4):
+            raise ValueError(f"annotation {self.name!r}: got {len(boxes)} boxes, expected one")
+        return boxes.reshape(4)
+
+    def _checked_visibility(self, given: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        visibility = np.asarray(given, dtype=np.bool_)
+        if visibility.shape != self.points.shape[:1]:
+            raise ValueError(
+                f"annotation {self.name!r}: visibility has shape {visibility.shape}, "
+                f"expected ({len(self.points)},)"
+            )
+        return visibility

@@ -1,0 +1,139 @@
+"""WFLW lists: one face a line, 98 points, 0-based as written.
+
+Described at https://wywu.github.io/projects/LAB/WFLW.html: 196 coordinates ``x0 y0 … x97 y97``,
+then (in ``list_98pt_rect_attr_*.txt``, 207 fields) the rectangle ``x_min y_min x_max y_max`` and
+six flags, then the image's name. ``list_98pt_*.txt`` has no rectangle and flags (197 fields).
+
+An image may hold several faces, so an annotation is named ``<list>:<line>``. The images are looked
+for beside the list and in ``images`` and ``WFLW_images`` there. The publication does not say from
+where pixels are counted; like the loaders in use, this one takes the numbers as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from asmkit._files import replacing
+from asmkit.annotations._annotation import Annotation
+from asmkit.annotations._text import numbers, read_text
+from asmkit.boxes import landmark_box
+from asmkit.errors import FormatError
+
+__all__ = ["FLAGS", "read", "sniff", "write"]
+
+#: The six attribute flags, in the order of the file.
+FLAGS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
+
+_N_COORDINATES = 196
+_N_NUMBERS_WITH_RECTANGLE = 206
+_IMAGE_FOLDERS = ("", "images", "WFLW_images")
+_MAX_BYTES = 256 * 2**20  # the published training list takes 17 MiB
+
+
+def sniff(path: Path) -> bool:
+    """Whether the first line of a text file looks like a WFLW face."""
+    with path.open("rb") as stream:
+        return len(stream.readline(2**16).split()) > _N_COORDINATES
+
+
+def read(path: Path) -> list[Annotation]:
+    """Read a WFLW list; a line is an annotation.
+
+    The flags are in ``attributes`` by name; ``attributes["image_name"]`` is the image as the list
+    names it, found or not.
+
+    Raises
+    ------
+    FormatError
+        When a line is not a WFLW face.
+    """
+    lines = read_text(path, _MAX_BYTES).splitlines()
+    faces = [
+        _read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()
+    ]
+    if not faces:
+        raise FormatError(f"{path}: holds no faces; expected lines of 197 or 207 fields")
+    return faces
+
+
+def _read_line(path: Path, number: int, line: str) -> Annotation:
+    where = f"{path}, line {number}"
+    fields = line.split()
+    if len(fields) <= _N_COORDINATES:
+        raise FormatError(
+            f"{where}: {len(fields)} fields; expected 207 (98 points, rectangle, flags, image) "
+            "or 197 (98 points, image)"
+        )
+    long = len(fields) > _N_NUMBERS_WITH_RECTANGLE
+    # An image's name may hold blanks: it is what follows the numbers.
+    *fields, image_name = line.split(maxsplit=_N_NUMBERS_WITH_RECTANGLE if long else _N_COORDINATES)
+    values = numbers(fields, where)
+    image_name = image_name.strip()
+    attributes: dict[str, object] = {"image_name": image_name}
+    box = None
+    if long:
+        left, top, right, bottom = values[_N_COORDINATES : _N_COORDINATES + 4]
+        if not (left <= right and top <= bottom):
+            raise FormatError(
+                f"{where}: the rectangle is {left:g} {top:g} {right:g} {bottom:g}; "
+                "expected x_min y_min x_max y_max"
+            )
+        box = np.array([left, top, right - left, bottom - top])
+        attributes |= dict(zip(FLAGS, (values[_N_COORDINATES + 4 :] != 0).tolist(), strict=True))
+    return Annotation(
+        values[:_N_COORDINATES].reshape(-1, 2),
+        image=_find_image(path.parent, image_name),
+        box=box,
+        scheme="wflw98",
+        name=f"{path.stem}:{number}",
+        attributes=attributes,
+    )
+
+
+def _find_image(folder: Path, name: str) -> Path | None:
+    candidates = (folder / subfolder / name for subfolder in _IMAGE_FOLDERS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def write(path: Path, annotations: list[Annotation]) -> None:
+    """Write faces as a WFLW list: 207 fields when any has a box or flags, otherwise 197.
+
+    Raises
+    ------
+    ValueError
+        When an annotation has not 98 2-D points, or no image to name.
+    """
+    long = any(face.box is not None or set(FLAGS) & set(face.attributes) for face in annotations)
+    lines = [_format_line(path.parent, face, long) for face in annotations]
+    with replacing(path) as temporary:
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _format_line(folder: Path, face: Annotation, long: bool) -> str:
+    if face.points.shape != (98, 2):
+        raise ValueError(
+            f"annotation {face.name!r} has points of shape {face.points.shape}; "
+            "a WFLW list holds (98, 2): write another format"
+        )
+    fields = list(map(repr, face.points.ravel().tolist()))
+    if long:
+        x, y, width, height = (landmark_box(face.points) if face.box is None else face.box).tolist()
+        fields += [f"{value:.17g}" for value in (x, y, x + width, y + height)]
+        fields += ["1" if face.attributes.get(flag) else "0" for flag in FLAGS]
+    return " ".join([*fields, _image_name(folder, face)])
+
+
+def _image_name(folder: Path, face: Annotation) -> str:
+    if face.image is None:
+        name = face.attributes.get("image_name")
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"annotation {face.name!r} has no image, which a WFLW list must name")
+        return name
+    for subfolder in _IMAGE_FOLDERS[::-1]:
+        root = folder.resolve() / subfolder
+        if face.image.resolve().is_relative_to(root):
+            return face.image.resolve().relative_to(root).as_posix()
+    return os.fspath(face.image.resolve())

@@ -1,0 +1,77 @@
+"""The command line ``asmkit``: one file a subcommand, each its arguments and one call."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+import asmkit
+
+__all__ = ["main"]
+
+#: Subcommand → its one line of help. The module of the same name is imported when it is used.
+_COMMANDS = {
+    "demo": "Run the whole route on rendered faces, or on a folder of your own.",
+    "model": "Fit a shape model, look at it, draw its modes.",
+    "smooth": "Write annotations smoothed by a shape model.",
+    "pose": "Head pose of annotated faces.",
+    "train": "Train a landmark network on a folder of annotated images.",
+    "evaluate": "Measure a trained network on annotated images.",
+    "predict": "Find landmarks and head pose in photos.",
+    "export": "Write a trained network as ONNX.",
+}
+
+
+class _Failure(click.ClickException):
+    """Bad input: one clear line and exit code 2."""
+
+    exit_code = 2
+
+    def format_message(self) -> str:
+        return " ".join(self.message.split())
+
+
+class _Commands(click.Group):
+    """Subcommands that are imported when they are used, so that the help is there at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"asmkit.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            raise _Failure(_message(error)) from error
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(asmkit.__version__, prog_name="asmkit")
+def main() -> None:
+    """Statistical shape models of landmarks, and the compact networks that learn from them.
+
+    \b
+    Begin with:
+      asmkit demo                     the whole route on rendered faces, three minutes
+      asmkit COMMAND --help           each with examples
+    """

@@ -1,0 +1,133 @@
+"""Drawing one synthetic face: texture, light, z-buffer, background and camera."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from asmkit._kernels.raster import add_noise, rasterize, shade, vertex_normals
+from asmkit.datasets.face_mesh import PARTS, face_mesh
+from asmkit.datasets.face_texture import atlas_coordinates, paint
+
+__all__ = ["SUPERSAMPLING", "draw"]
+
+Array = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
+
+#: Samples along each side of a pixel.
+SUPERSAMPLING = 2
+
+
+def draw(
+    rng: np.random.Generator, vertices: Array, size: int, style: str, long_hair: bool
+) -> tuple[npt.NDArray[np.uint8], Float32s]:
+    """Render a head whose vertices are in pixels (z away from the camera).
+
+    Returns the picture ``(size, size, 3)`` and the depth of its samples, SUPERSAMPLING to a pixel.
+    """
+    mesh = face_mesh()
+    triangles = mesh.triangles if long_hair else mesh.triangles[: mesh.n_bare]
+    normals = np.empty((len(vertices), 3), np.float32)
+    vertex_normals(vertices, triangles, normals)
+    gaze = rng.normal(0, [0.22, 0.1]).clip(-0.45, 0.45)
+    attributes = np.hstack([atlas_coordinates(mesh, gaze), normals, _openness(long_hair)])
+    depth, samples = z_buffer(vertices, triangles, attributes, size * SUPERSAMPLING, size)
+    image = _background(rng, size)
+    shade(samples, depth, paint(rng, style), _lights(rng), image)
+    return _photograph(rng, image), depth
+
+
+def z_buffer(
+    vertices: Array, triangles: npt.NDArray[np.int32], attributes: Float32s, fine: int, size: int
+) -> tuple[Float32s, Float32s]:
+    """Depth ``(fine, fine)`` and attributes of the samples of a picture of ``size`` pixels."""
+    step = fine / size
+    at = (vertices + [0.5, 0.5, 0]) * [step, step, 1] - [0.5, 0.5, 0]
+    depth = np.full((fine, fine), np.inf, np.float32)
+    samples = np.empty((fine, fine, attributes.shape[1]), np.float32)
+    rasterize(at, triangles, attributes, depth, samples)
+    return depth, samples
+
+
+_N_DIRECTIONS, _PIXELS, _REACH = 64, 160, 16.0
+
+
+@cache
+def _openness(long_hair: bool) -> Float32s:
+    """Share of the sky that each vertex of the mean head sees ``(v, 1)``: ambient occlusion."""
+    mesh = face_mesh()
+    triangles = mesh.triangles if long_hair else mesh.triangles[: mesh.n_bare]
+    normals = np.empty(mesh.vertices.shape, np.float32)
+    vertex_normals(mesh.vertices, triangles, normals)
+    seen, whole = np.zeros(len(normals)), np.full(len(normals), 1e-6)
+    for view in _views(_N_DIRECTIONS):
+        placed = mesh.vertices @ view.T * (_PIXELS / 2 / _REACH) + [_PIXELS / 2, _PIXELS / 2, 0]
+        depth, _ = z_buffer(placed, triangles, normals, _PIXELS, _PIXELS)
+        facing = np.clip(-normals @ view[2], 0, None)
+        column, row = placed[:, :2].round().astype(np.int64).clip(0, _PIXELS - 1).T
+        seen += facing * (depth[row, column] > placed[:, 2] - 0.25 * _PIXELS / 2 / _REACH)
+        whole += facing
+    open_share = 0.15 + 0.85 * seen / whole
+    # the mean mouth is shut, but what shows its inside is an open one
+    open_share[mesh.part == PARTS.index("teeth")] = 0.7
+    open_share[mesh.part == PARTS.index("gum")] = 0.6
+    return open_share[:, None].astype(np.float32)
+
+
+def _views(n: int) -> Array:
+    """Rotations ``(n, 3, 3)`` whose lines of sight cover the sphere evenly."""
+    golden = np.pi * (3 - np.sqrt(5)) * np.arange(n)
+    y = 1 - 2 * (np.arange(n) + 0.5) / n
+    sight = np.stack([np.cos(golden) * np.sqrt(1 - y**2), y, np.sin(golden) * np.sqrt(1 - y**2)], 1)
+    right = np.cross([0.0, 1.0, 0.0], sight)
+    right /= np.linalg.norm(right, axis=1, keepdims=True)
+    return np.stack([right, np.cross(sight, right), sight], axis=1)
+
+
+def _lights(rng: np.random.Generator) -> Float32s:
+    """Ambient light, a key light and a weaker one, each a little coloured."""
+    azimuth = rng.uniform(-1.3, 1.3) + np.array([0.0, rng.choice([-1, 1]) * rng.uniform(0.8, 2.0)])
+    height = rng.uniform([-0.2, -0.3], [1.0, 0.8])
+    direction = np.stack(
+        [np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)], 1
+    )
+    tint = 1 + rng.normal(0, 0.05, (3, 3)).clip(-0.12, 0.12)
+    ambient = rng.uniform(0.3, 0.7)
+    key = (1.2 - ambient) * rng.uniform(0.7, 1.1)
+    power = np.array([ambient, key, rng.uniform(0.0, 0.3)])[:, None]
+    return np.hstack([np.vstack([np.zeros(3), direction]), power * tint]).astype(np.float32)
+
+
+def _background(rng: np.random.Generator, size: int) -> Float32s:
+    """Noise of several scales and a few soft bands."""
+    image = np.empty((size, size, 3), np.float32)
+    image[:] = np.clip(rng.uniform(0.1, 0.9) + rng.normal(0, 0.08, 3), 0, 1)
+    for coarse in (3, 6, 13, 32):
+        strength = rng.uniform(0, 0.6) / coarse**0.75
+        grid = rng.normal(0, strength, (coarse, coarse, 1))
+        grid = grid + rng.normal(0, 0.15 * strength, (coarse, coarse, 3))
+        add_noise(grid.astype(np.float32), image)
+    at = np.arange(size, dtype=np.float32) / np.float32(size)
+    for _ in range(rng.integers(0, 5)):
+        angle, middle, half = rng.uniform([0, -0.3, 0.01], [np.pi, 1.2, 0.25])
+        across = np.abs(np.cos(angle) * at + np.sin(angle) * at[:, None] - middle)
+        band = np.clip((half - across) / rng.uniform(0.01, 0.1) + 0.5, 0, 1)
+        image += band[:, :, None].astype(np.float32) * rng.normal(0, 0.12, 3).astype(np.float32)
+    return np.asarray(image.clip(0, 1, out=image))
+
+
+def _photograph(rng: np.random.Generator, image: Float32s) -> npt.NDArray[np.uint8]:
+    """Blur, exposure, contrast and sensor noise."""
+    soft = np.float32(rng.beta(1, 2.5) * 0.33)
+    for axis in (0, 1):
+        lines = np.moveaxis(image, axis, 0)
+        between = lines[2:] + lines[:-2] - 2 * lines[1:-1]
+        lines[1:-1] += soft * between
+    grain = rng.standard_normal(image.shape, np.float32)
+    grain *= np.float32(rng.beta(1, 3) * 0.06)
+    image = image.clip(0, None, out=image) ** np.float32(rng.uniform(0.8, 1.2))
+    image *= np.float32(rng.uniform(0.9, 1.2))
+    image += grain
+    return np.asarray((image.clip(0, 1, out=image) * 255 + 0.5).astype(np.uint8))

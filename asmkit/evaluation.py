@@ -1,0 +1,183 @@
+"""How well something finds landmarks, measured on annotated images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from asmkit.annotations import Annotation
+from asmkit.boxes import iou, landmark_box
+from asmkit.detection import detect_faces
+from asmkit.images import read_image
+from asmkit.metrics import auc, failure_rate, nme, nme_by_group, pose_mae
+from asmkit.pose import Camera, face_reference, solve_pnp
+from asmkit.predictor import Predictor
+from asmkit.schemes import Scheme, scheme, scheme_of
+
+__all__ = ["Evaluation", "evaluate"]
+
+Doubles = npt.NDArray[np.float64]
+
+#: A detected box belongs to a face when they overlap at least this much.
+_MIN_OVERLAP = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The errors of a network on a set of annotated images.
+
+    Attributes
+    ----------
+    points : ndarray (n, n_points, 2)
+        What was found; NaN for a face that the detector missed.
+    pose : ndarray (n, 3)
+        Yaw, pitch, roll in degrees; NaN likewise.
+    nme : ndarray (n,)
+        Normalised mean error of each face as a fraction; infinite for a missed face.
+    summary : dict
+        Plain numbers: ``n, missed, nme`` (%, over the faces found), ``median`` (%), ``normalizer,
+        failure_rate, auc, threshold, pose_mae`` (degrees, against the scaled-orthographic pose of
+        the annotated landmarks), ``nme_by_group`` (%). A missed face is a failure.
+    """
+
+    points: Doubles
+    pose: Doubles
+    nme: Doubles
+    summary: dict[str, Any]
+
+
+def evaluate(
+    predictor: Predictor,
+    annotations: Sequence[Annotation],
+    *,
+    boxes: str = "truth",
+    normalizer: str | None = None,
+    threshold: float = 0.08,
+    progress: bool = False,
+) -> Evaluation:
+    """Measure a network on annotated images.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    annotations : sequence of Annotation
+        Each with its image and complete points.
+    boxes : {"truth", "detector"}
+        Look into the tight boxes of the annotated landmarks, or into those of the face detector;
+        of several detected boxes the one that overlaps the face most counts, and a face that none
+        overlaps is missed: a failure.
+    normalizer : str, optional
+        What divides the errors; by default ``"inter-ocular"`` where the scheme has it, else
+        ``"box-diagonal"``. See :func:`asmkit.nme`.
+    threshold : float
+        Of the failure rate and the area under the curve, as a fraction.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        For an empty set, an annotation without image, or another number of points than the
+        network's.
+    """
+    if boxes not in ("truth", "detector"):
+        raise ValueError(f"boxes: got {boxes!r}, expected 'truth' or 'detector'")
+    truth = _truth(predictor, annotations)
+    chosen = scheme(predictor.scheme) if predictor.scheme else scheme_of(predictor.n_points)
+    normalizer = normalizer or default_normalizer(chosen)
+    points = np.full(truth.shape, np.nan)
+    pose = np.full((len(truth), 3), np.nan)
+    for row, annotation in enumerate(
+        tqdm(annotations, "evaluating", disable=not progress, leave=False)
+    ):
+        assert annotation.image is not None  # checked by _truth
+        image = read_image(annotation.image)
+        true_box = landmark_box(truth[row])[None]
+        found = true_box if boxes == "truth" else _nearest(detect_faces(image), true_box)
+        prediction = predictor.predict(image, found)
+        if len(found):
+            points[row], pose[row] = prediction.points[0], prediction.pose[0]
+    errors = nme(points, truth, normalizer, chosen)
+    summary = _summary(errors, normalizer, threshold)
+    summary["boxes"] = boxes
+    summary["pose_mae"] = _pose_error(pose, truth, chosen)
+    if chosen:
+        groups = nme_by_group(points, truth, normalizer, chosen)
+        seen = np.isfinite(errors)
+        summary["nme_by_group"] = {
+            name: _percent(values[seen].mean()) if seen.any() else None
+            for name, values in groups.items()
+        }
+    return Evaluation(points, pose, errors, summary)
+
+
+def default_normalizer(chosen: Scheme | None) -> str:
+    """``"inter-ocular"`` for a face, the diagonal of the true box for anything else."""
+    has_eyes = chosen is not None and "inter-ocular" in chosen.normalizers
+    return "inter-ocular" if has_eyes else "box-diagonal"
+
+
+def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:
+    if not annotations:
+        raise ValueError("annotations: got none, expected at least one annotated image")
+    for annotation in annotations:
+        if annotation.image is None:
+            raise ValueError(f"{annotation.name}: no image stands beside this annotation")
+        if annotation.points.shape != (predictor.n_points, 2):
+            raise ValueError(
+                f"{annotation.name}: points of shape {annotation.points.shape}, but the network "
+                f"finds {predictor.n_points} points; expected data of the scheme it was trained on"
+            )
+    truth: Doubles = np.stack([annotation.points for annotation in annotations])
+    return truth
+
+
+def _nearest(found: Doubles, true_box: Doubles) -> Doubles:
+    overlap = iou(found, true_box)
+    if not len(found) or overlap.max() < _MIN_OVERLAP:
+        return np.empty((0, 4))
+    best = int(overlap.argmax())
+    return found[best : best + 1]
+
+
+def _percent(fraction: float) -> float:
+    return round(100 * float(fraction), 4)
+
+
+def _summary(errors: Doubles, normalizer: str, threshold: float) -> dict[str, Any]:
+    found = errors[np.isfinite(errors)]
+    return {
+        "n": len(errors),
+        "missed": len(errors) - len(found),
+        "nme": _percent(found.mean()) if len(found) else None,
+        "median": _percent(np.median(errors)) if np.isfinite(np.median(errors)) else None,
+        "normalizer": normalizer,
+        "failure_rate": _percent(failure_rate(errors, threshold)),
+        "auc": round(auc(errors, threshold), 6),
+        "threshold": threshold,
+    }
+
+
+def _pose_error(pose: Doubles, truth: Doubles, chosen: Scheme | None) -> dict[str, float] | None:
+    try:
+        reference = face_reference(chosen.name if chosen else "")
+    except ValueError:
+        return None
+    labels = solve_pnp(truth, reference, Camera.orthographic()).euler()
+    known = np.isfinite(pose).all(1) & np.isfinite(labels).all(1)
+    if not known.any():
+        return None
+    errors = pose_mae(pose[known], labels[known])
+    return {
+        name: round(float(error), 4)
+        for name, error in zip(("yaw", "pitch", "roll"), errors, strict=True)
+    }

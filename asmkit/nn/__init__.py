@@ -1,0 +1,27 @@
+"""Networks that learn from shape models. Everything here needs torch (``asmkit[nn]``)."""
+
+from asmkit._extras import require
+
+for _package in ("torch", "safetensors"):
+    require(_package, "nn")
+
+from asmkit.nn.asmnet import ASMNet  # noqa: E402 (after the check, which explains what is missing)
+from asmkit.nn.export import export_onnx, load_network  # noqa: E402
+from asmkit.nn.losses import ASMAssistedLoss, alpha_at  # noqa: E402
+from asmkit.nn.mobilenet import MobileNetV2  # noqa: E402
+from asmkit.nn.networks import build_network  # noqa: E402
+from asmkit.nn.recipe import Recipe  # noqa: E402
+from asmkit.nn.training import resume, train  # noqa: E402
+
+__all__ = [
+    "ASMAssistedLoss",
+    "ASMNet",
+    "MobileNetV2",
+    "Recipe",
+    "alpha_at",
+    "build_network",
+    "export_onnx",
+    "load_network",
+    "resume",
+    "train",
+]

@@ -1,0 +1,114 @@
+"""Augmentation: geometry that moves image, landmarks and pose together, and light.
+
+Every draw comes from a generator that belongs to one sample of one epoch, so a batch does not
+depend on which thread made it, nor on where a training was resumed.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from asmkit.nn.recipe import Recipe
+
+__all__ = ["Geometry", "draw_geometry", "mirror_rotation", "photometric", "turn_rotation"]
+
+Image = npt.NDArray[np.uint8]
+Doubles = npt.NDArray[np.float64]
+
+#: Mirroring x: a mirror-symmetric head with rotation R shows the rotation M R M.
+_MIRROR = np.diag([-1.0, 1.0, 1.0])
+
+
+class Geometry(NamedTuple):
+    """A similarity of the crop: mirror, then scale and rotate about its centre, then shift."""
+
+    #: (2, 3), crop pixels to crop pixels
+    matrix: Doubles
+    #: radians, from x towards y
+    angle: float
+    mirrored: bool
+
+
+def draw_geometry(rng: np.random.Generator, recipe: Recipe, can_mirror: bool) -> Geometry:
+    """Draw a similarity of the crop by the recipe's ranges."""
+    angle = float(np.deg2rad(np.clip(rng.normal(0.0, 1.0), -3, 3) * recipe.rotation))
+    scale = float(np.exp(rng.uniform(-recipe.scale, recipe.scale)))
+    shift = rng.uniform(-recipe.shift, recipe.shift, 2) * recipe.input_size
+    mirrored = bool(rng.random() < recipe.mirror) and can_mirror
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, -sin], [sin, cos]])
+    if mirrored:
+        linear[:, 0] *= -1
+    centre = np.full(2, (recipe.input_size - 1) / 2)
+    offset = centre + shift - linear @ centre
+    return Geometry(np.column_stack([linear, offset]), angle, mirrored)
+
+
+def mirror_rotation(rotation: Doubles) -> Doubles:
+    """``(..., 3, 3)``: the rotation that a mirror-symmetric head shows in the mirrored image."""
+    mirrored: Doubles = _MIRROR @ rotation @ _MIRROR
+    return mirrored
+
+
+def turn_rotation(rotation: Doubles, angle: float) -> Doubles:
+    """``(..., 3, 3)``: the rotation after the image was turned by ``angle`` radians."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned: Doubles = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ rotation
+    return turned
+
+
+def photometric(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
+    """Change light, colour and sharpness, add noise and an occluder, by the recipe's chances.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, (s, s, 3)
+        An RGB crop; it is not changed.
+    rng : Generator
+    recipe : Recipe
+
+    Returns
+    -------
+    ndarray of uint8, (s, s, 3)
+    """
+    if rng.random() < recipe.grey:
+        image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+    image = _light(image, rng, recipe)
+    if rng.random() < recipe.blur:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 0.014 * image.shape[0])))
+    if rng.random() < recipe.noise:
+        grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2.0, 12.0)
+        image = np.clip(image + grain, 0, 255).astype(np.uint8)
+    if rng.random() < recipe.occlusion:
+        image = _occlude(image, rng)
+    return image
+
+
+def _light(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
+    contrast = rng.uniform(1 - recipe.contrast, 1 + recipe.contrast)
+    brightness = rng.uniform(-recipe.brightness, recipe.brightness)
+    gains = contrast * rng.uniform(1 - recipe.colour, 1 + recipe.colour, 3)
+    levels = np.arange(256.0)[:, None]
+    table = np.clip((levels - 128) * gains + 128 + brightness, 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)
+
+
+def _occlude(image: Image, rng: np.random.Generator) -> Image:
+    """One ellipse or rectangle of a flat colour with grain, up to half the crop long."""
+    size = image.shape[0]
+    centre = rng.uniform(0, size, 2)
+    axes = rng.uniform(0.06, 0.25, 2) * size
+    angle = float(rng.uniform(0, 180))
+    mask = np.zeros(image.shape[:2], np.uint8)
+    if rng.random() < 0.5:
+        cv2.ellipse(mask, (centre.tolist(), (2 * axes).tolist(), angle), 255, -1)
+    else:
+        corners = cv2.boxPoints((centre.tolist(), (2 * axes).tolist(), angle))
+        cv2.fillConvexPoly(mask, corners.astype(np.int32), 255)
+    grain = rng.uniform(0, 40) * rng.standard_normal((size, size, 1), dtype=np.float32)
+    cover = np.clip(rng.uniform(0, 255, 3) + grain, 0, 255).astype(np.uint8)
+    return np.where(mask[..., None] > 0, cover, image)

@@ -1,0 +1,170 @@
+"""A finished network as files: weights, description and ONNX, in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asmkit._files import replacing
+from asmkit.errors import FormatError
+from asmkit.nn.checkpoint import read_tensors, write_tensors
+from asmkit.nn.heads import LandmarkNetwork, to_crop
+from asmkit.nn.networks import build_network
+from asmkit.nn.recipe import Recipe
+from asmkit.schemes import Scheme
+
+__all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
+
+#: Version of the description in ``model.json``.
+FORMAT = 1
+
+#: Greatest difference between ONNX Runtime and torch, in units of half a crop and in radians.
+TOLERANCE = 1e-4
+
+
+class Deployed(nn.Module):
+    """A network with its pre- and post-processing: uint8 crops in, crop pixels and degrees out."""
+
+    def __init__(self, network: LandmarkNetwork, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``images (n, s, s, 3)`` uint8 RGB to points ``(n, p, 2)`` and yaw, pitch, roll ``(n, 3)``."""
+        output = self.network(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        return to_crop(output.points, self.size), torch.rad2deg(output.angles)
+
+
+def write_network(
+    folder: Path,
+    network: LandmarkNetwork,
+    recipe: Recipe,
+    chosen: Scheme | None,
+    trained: dict[str, Any],
+) -> None:
+    """Write ``model.safetensors``, ``model.onnx`` and, last, ``model.json``.
+
+    The description comes last: a folder that has it is complete.
+    """
+    network = network.eval()
+    write_tensors(folder / "model.safetensors", network.state_dict(), {"arch": recipe.arch})
+    description = {
+        "format": FORMAT,
+        "arch": recipe.arch,
+        "width": recipe.width,
+        "n_points": network.n_points,
+        "scheme": chosen.name if chosen else None,
+        "input_size": recipe.input_size,
+        "margin": recipe.margin,
+        "input": "uint8 RGB crop (n, size, size, 3): the square around the tight landmark box, "
+        "its side margin × the longer side of the box",
+        "output": "points (n, n_points, 2) in pixels of the crop, 0-based pixel centres; "
+        "pose (n, 3) yaw, pitch, roll in degrees (aflw)",
+        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        "trained": trained,
+    }
+    export_onnx(network, recipe.input_size, folder / "model.onnx", description)
+    with replacing(folder / "model.json") as temporary:
+        temporary.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
+
+
+def load_network(folder: str | os.PathLike[str]) -> tuple[LandmarkNetwork, dict[str, Any]]:
+    """Rebuild a trained network from its folder; gives it with its description.
+
+    Raises
+    ------
+    FormatError
+        When a file is broken or the weights do not belong to the description.
+    """
+    folder = Path(folder)
+    description = json.loads((folder / "model.json").read_text("utf-8"))
+    network = build_network(description["arch"], description["n_points"], description["width"])
+    tensors, _ = read_tensors(folder / "model.safetensors")
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise FormatError(
+            f"{folder / 'model.safetensors'}: these weights are not of the network that "
+            f"model.json describes: {error}"
+        ) from error
+    return network.eval(), description
+
+
+def export_onnx(
+    network: LandmarkNetwork, size: int, path: str | os.PathLike[str], description: dict[str, Any]
+) -> None:
+    """Write the deployed network as ONNX and, where ONNX Runtime is installed, compare the two.
+
+    Parameters
+    ----------
+    network : LandmarkNetwork
+    size : int
+        Side of the crop.
+    path : path
+        File to write.
+    description : dict
+        Kept as the metadata ``asmkit`` of the file.
+
+    Raises
+    ------
+    MissingExtraError
+        Without the packages onnx and onnxscript.
+    RuntimeError
+        When ONNX Runtime and torch differ by more than 1e-4 of half a crop.
+    """
+    from asmkit._extras import require
+
+    onnx = require("onnx", "nn")
+    require("onnxscript", "nn")
+    deployed = Deployed(network, size).eval()
+    example = torch.zeros((2, size, size, 3), dtype=torch.uint8)
+    with replacing(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            program = torch.onnx.export(
+                deployed,
+                (example,),
+                dynamo=True,
+                input_names=["images"],
+                output_names=["points", "pose"],
+                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                verbose=False,
+            )
+        assert program is not None  # the exporter gives one unless it was asked to write a file
+        model = program.model_proto
+        entry = model.metadata_props.add()
+        entry.key, entry.value = "asmkit", json.dumps(description, sort_keys=True)
+        onnx.save(model, str(temporary))
+        _check_parity(deployed, Path(temporary), size)
+
+
+def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return
+    images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    points, pose = session.run(None, {"images": images})
+    with torch.inference_mode():
+        expected_points, expected_pose = deployed(torch.from_numpy(images))
+    error = max(
+        float(np.abs(points - expected_points.numpy()).max()) / (size / 2),
+        float(np.abs(np.deg2rad(pose - expected_pose.numpy())).max()),
+    )
+    if not error <= TOLERANCE:
+        raise RuntimeError(
+            f"the ONNX export differs from torch by {error:.2e}, more than {TOLERANCE}; "
+            "this is a defect of the exporter: please report it with your torch version"
+        )

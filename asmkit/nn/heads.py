@@ -1,0 +1,61 @@
+"""What every landmark network gives, in which units, and its two linear heads.
+
+Coordinates are relative to the crop: ``u = (x − c) / (s / 2)`` with the crop's side s and its
+centre c = (s − 1) / 2, so that a crop spans −1 to 1. Angles are yaw, pitch, roll in radians.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LandmarkNetwork", "NetworkOutput", "from_crop", "to_crop"]
+
+
+class NetworkOutput(NamedTuple):
+    """Predictions for a batch of crops."""
+
+    #: (n, n_points, 2), relative to the crop
+    points: Tensor
+    #: (n, 3) yaw, pitch, roll in radians
+    angles: Tensor
+
+
+def to_crop(points: Tensor, size: int) -> Tensor:
+    """Relative coordinates to pixels of a crop of side ``size``."""
+    return points * (size / 2) + (size - 1) / 2
+
+
+def from_crop(points: Tensor, size: int) -> Tensor:
+    """Pixels of a crop of side ``size`` to relative coordinates."""
+    return (points - (size - 1) / 2) / (size / 2)
+
+
+class LandmarkNetwork(nn.Module):
+    """A trunk that gives a feature vector, and the two linear heads of the ASMNet paper."""
+
+    def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if n_points < 1:
+            raise ValueError(f"n_points: got {n_points}, expected at least 1")
+        self.n_points = n_points
+        self.dropout = nn.Dropout(dropout)
+        self.landmark_head = nn.Linear(features, 2 * n_points)
+        self.pose_head = nn.Linear(features, 3)
+        for head in (self.landmark_head, self.pose_head):
+            nn.init.normal_(head.weight, std=0.01)
+            nn.init.zeros_(head.bias)
+
+    def start_from(self, mean_shape: Tensor) -> None:
+        """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training."""
+        with torch.no_grad():
+            self.landmark_head.bias.copy_(mean_shape.reshape(-1))
+
+    def heads(self, features: Tensor) -> NetworkOutput:
+        """``features (n, f)`` to landmarks and angles, in float32 also under autocast."""
+        with torch.autocast(features.device.type, enabled=False):
+            features = self.dropout(features.float())
+            points = self.landmark_head(features).reshape(-1, self.n_points, 2)
+            return NetworkOutput(points, self.pose_head(features))

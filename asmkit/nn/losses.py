@@ -1,0 +1,113 @@
+"""The ASM-assisted loss.
+
+Source: arXiv 2103.00119, section 3.3. With N images of n landmarks, G the annotated points, A the
+points smoothed by the shape model and P the prediction::
+
+    L_mse    = 1/(N n) Σ ‖G − P‖₂                (norms unsquared, as printed)
+    L_asm    = 1/(N n) Σ ‖A − P‖₂
+    L_facial = L_mse + α L_asm                   α = 2, 1, 0.5 by thirds of the epochs
+    L_pose   = 1/(3 N) Σ (yaw² + pitch² + roll²) of the errors
+    L        = 1·L_facial + 0.5·L_pose
+
+With unsquared norms the minimiser is A while α > 1 and G once α < 1: a curriculum from smooth
+shapes to the real labels. The authors' published code squares the norm instead, which equals one
+squared loss to the blend (G + αA)/(1 + α) and never ends on the real labels: ``form="squared"``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from asmkit.nn.heads import NetworkOutput
+
+__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at"]
+
+#: How α runs through the epochs: by thirds as printed, or by thirds and 0 in the last tenth, or
+#: no smoothed targets at all (the control).
+SCHEDULES = {
+    "thirds": ((0.0, 2.0), (1 / 3, 1.0), (2 / 3, 0.5)),
+    "to-zero": ((0.0, 2.0), (0.3, 1.0), (0.6, 0.5), (0.9, 0.0)),
+    "none": ((0.0, 0.0),),
+}
+
+
+def alpha_at(progress: float, schedule: str = "thirds") -> float:
+    """α at ``progress``, the share of the epochs that lie behind (0 to 1).
+
+    ``"thirds"`` is the paper's schedule (arXiv 2103.00119, equation 8): 2 for i < l/3, 1 for
+    l/3 ≤ i < 2l/3, 0.5 after.
+
+    Raises
+    ------
+    ValueError
+        For an unknown schedule.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule: got {schedule!r}, expected one of {sorted(SCHEDULES)}")
+    # The guard keeps epoch l/3 in the second third whatever the rounding of i / l.
+    return [alpha for start, alpha in SCHEDULES[schedule] if progress >= start - 1e-9][-1]
+
+
+class LossTerms(NamedTuple):
+    """The loss and what it is made of, each a scalar."""
+
+    total: Tensor
+    points: Tensor
+    asm: Tensor
+    pose: Tensor
+
+
+class ASMAssistedLoss(nn.Module):
+    """The loss of the ASMNet paper, in named terms.
+
+    Parameters
+    ----------
+    form : {"printed", "squared"}
+        Distance between two points: the norm as printed, or its square as in the published code.
+    pose_weight : float
+        Weight of the pose task; 0.5 in the paper.
+    """
+
+    def __init__(self, form: str = "printed", pose_weight: float = 0.5) -> None:
+        super().__init__()
+        if form not in ("printed", "squared"):
+            raise ValueError(f"form: got {form!r}, expected 'printed' or 'squared'")
+        self.form = form
+        self.pose_weight = pose_weight
+
+    def forward(
+        self, output: NetworkOutput, points: Tensor, smoothed: Tensor, angles: Tensor, alpha: float
+    ) -> LossTerms:
+        """Compare a prediction with its targets.
+
+        Parameters
+        ----------
+        output : NetworkOutput
+            The prediction P.
+        points, smoothed : Tensor, (n, n_points, 2)
+            Annotated points G and smoothed points A, in the units of the prediction.
+        angles : Tensor, (n, 3)
+            Yaw, pitch, roll in radians; a row of NaN is a face without a pose label.
+        alpha : float
+            Weight of the smoothed points, from :func:`alpha_at`.
+        """
+        mse = self._distance(output.points, points)
+        asm = self._distance(output.points, smoothed)
+        pose = _masked_square(output.angles, angles)
+        total = mse + alpha * asm + self.pose_weight * pose
+        return LossTerms(total, mse, asm, pose)
+
+    def _distance(self, predicted: Tensor, target: Tensor) -> Tensor:
+        squared = (predicted - target).square().sum(-1)
+        if self.form == "squared":
+            return squared.mean()
+        # The norm has no gradient at 0; the guard is far below any distance that matters.
+        return (squared + 1e-12).sqrt().mean()
+
+
+def _masked_square(predicted: Tensor, target: Tensor) -> Tensor:
+    known = target.isfinite().all(-1, keepdim=True)
+    error = (predicted - target).where(known, 0.0).square()
+    return error.sum() / (3 * known.sum().clamp(min=1))

@@ -1,0 +1,181 @@
+"""A training recipe: a readable file that holds every choice of a training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Recipe", "parse_settings", "shipped_recipes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every choice of a training; the defaults are the shipped ``asmnet`` recipe.
+
+    A recipe is read from a TOML file with these names as keys, by :meth:`read`, and written beside
+    the network that it trained.
+    """
+
+    # -- network
+    arch: str = "asmnet"
+    width: float = 1.0
+    #: side of the square crop in pixels
+    input_size: int = 112
+    #: side of the crop in units of the longer side of the tight landmark box
+    margin: float = 1.25
+    #: landmark scheme; "auto" finds it by the number of points
+    scheme: str = "auto"
+
+    # -- loss
+    #: distance of the ASM-assisted loss: "printed" or "squared"
+    loss_form: str = "printed"
+    #: how α runs: "thirds", "to-zero" or "none"
+    alpha: str = "thirds"
+    pose_weight: float = 0.5
+    #: frame of the shape model: "similarity", or "box" as in the paper
+    asm_align: str = "similarity"
+    #: modes of the smoothed targets: a count, or a share of the variance
+    asm_components: int | float = 0.9
+
+    # -- optimisation
+    epochs: int = 120
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    warmup_steps: int = 200
+    weight_decay: float = 1e-3
+    #: decay of the exponential moving average of the weights, which is what is kept
+    ema: float = 0.999
+    clip_norm: float = 5.0
+    seed: int = 0
+    #: "float32", "bfloat16", or "auto": bfloat16 where the processor has matrix units for it (AMX).
+    #: Elsewhere, also with AVX-512 bfloat16, its depthwise gradients are slower than float32
+    #: (measured: 0.75 times the images per second).
+    precision: str = "auto"
+    #: share of the images held out by a hash of their names
+    validation: float = 0.1
+
+    # -- augmentation
+    #: standard deviation in degrees
+    rotation: float = 20.0
+    #: half width of the uniform logarithm of the scale
+    scale: float = 0.2
+    #: half width of the uniform shift, in units of the crop's side
+    shift: float = 0.08
+    #: chance of mirroring; needs a scheme with a mirror permutation
+    mirror: float = 0.5
+    #: half widths of the uniform changes: factor, grey levels, factor
+    contrast: float = 0.4
+    brightness: float = 40.0
+    colour: float = 0.15
+    #: chances
+    grey: float = 0.2
+    blur: float = 0.2
+    noise: float = 0.3
+    occlusion: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check_type(field.name, getattr(self, field.name), field.default)
+        for name in ("width", "input_size", "margin", "epochs", "batch_size", "learning_rate"):
+            _check_range(name, getattr(self, name), low=0.0, open_low=True)
+        for name in ("mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"):
+            _check_range(name, getattr(self, name), low=0.0, high=1.0)
+        if self.input_size < 32:
+            raise ValueError(f"recipe: input_size is {self.input_size}, expected at least 32")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(
+                f"recipe: precision is {self.precision!r}, expected 'auto', 'float32' or 'bfloat16'"
+            )
+
+    @classmethod
+    def read(cls, source: str | os.PathLike[str], **changes: Any) -> Recipe:
+        """Read a recipe from a TOML file, or a shipped one by its name (``"asmnet"``).
+
+        ``changes`` replace what the file says.
+
+        Raises
+        ------
+        ValueError
+            For a broken file, an unknown key or a value out of range.
+        FileNotFoundError
+            When there is neither such a file nor such a shipped recipe.
+        """
+        text, where = _read_text(source)
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"{where}: not a TOML file: {error}") from error
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted((values.keys() | changes.keys()) - known)
+        if unknown:
+            raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {sorted(known)}")
+        return cls(**{**values, **changes})
+
+    def to_toml(self) -> str:
+        """The recipe as the text of a TOML file that :meth:`read` takes."""
+        # JSON and TOML write strings, numbers and truth values alike.
+        rows = (f"{key} = {json.dumps(value)}" for key, value in dataclasses.asdict(self).items())
+        return "\n".join(rows) + "\n"
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with asmkit."""
+    folder = resources.files("asmkit") / "recipes"
+    return sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def _read_text(source: str | os.PathLike[str]) -> tuple[str, str]:
+    if isinstance(source, str) and source in shipped_recipes():
+        return (resources.files("asmkit") / "recipes" / f"{source}.toml").read_text("utf-8"), source
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"recipe: no file {path}, and no shipped recipe of that name; "
+            f"shipped are {shipped_recipes()}"
+        )
+    try:
+        return path.read_text("utf-8"), str(path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file: {error}") from error
+
+
+def _check_type(name: str, value: object, default: object) -> None:
+    expected: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, expected) or isinstance(value, bool):
+        raise ValueError(
+            f"recipe: {name} is {value!r}, expected {' or '.join(t.__name__ for t in expected)}"
+        )
+
+
+def _check_range(
+    name: str, value: float, *, low: float, high: float = float("inf"), open_low: bool = False
+) -> None:
+    if not (low < value if open_low else low <= value) or value > high:
+        raise ValueError(f"recipe: {name} is {value}, expected {low} to {high}")
+
+
+def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
+    """``KEY=VALUE`` pairs, each value as in TOML or a bare word.
+
+    Raises
+    ------
+    ValueError
+        For a pair without ``=``.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ValueError(f"setting {setting!r}: expected KEY=VALUE")
+        try:
+            values[key.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key.strip()] = text.strip()
+    return values

@@ -1,0 +1,259 @@
+"""A trained network in use: photo in, landmarks and head pose out.
+
+Whatever finds landmarks has one contract, ``locate(image, boxes) -> shapes``: ``image`` RGB uint8
+``(h, w, 3)``, ``boxes (n, 4)`` tight landmark boxes, ``shapes (n, n_points, 2)`` in pixels of the
+image, a shape of NaN where nothing could be found. :meth:`Predictor.locate` is one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine
+from asmkit.detection import detect_faces
+from asmkit.errors import FormatError, MissingExtraError
+from asmkit.images import as_image, crop
+
+__all__ = ["Locate", "Prediction", "Predictor", "load"]
+
+Doubles = npt.NDArray[np.float64]
+Image = npt.NDArray[np.uint8]
+
+#: What finds landmarks: ``(image, boxes (n, 4)) -> shapes (n, n_points, 2)``.
+Locate = Callable[[Image, Doubles], Doubles]
+
+#: What runs a network: ``crops (n, s, s, 3) uint8 -> points (n, p, 2) in the crop, angles (n, 3)``.
+_Engine = Callable[[Image], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+
+#: Crops that go through the network at once: more saves nothing and takes memory.
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a network found in one image.
+
+    Attributes
+    ----------
+    points : ndarray (n_faces, n_points, 2) float64
+        Landmarks in pixels of the image.
+    pose : ndarray (n_faces, 3) float64
+        Yaw, pitch, roll in degrees from the network's pose head, in the ``"aflw"`` convention
+        of :meth:`asmkit.Pose.euler`.
+    boxes : ndarray (n_faces, 4) float64
+        The boxes that were looked into.
+    """
+
+    points: Doubles
+    pose: Doubles
+    boxes: Doubles
+
+
+class Predictor:
+    """A landmark network with its pre-processing; made by :func:`load`.
+
+    Attributes
+    ----------
+    description : dict
+        What ``model.json`` says: architecture, scheme, crop, how it was trained.
+    engine : str
+        ``"onnxruntime"`` or ``"torch"``.
+    """
+
+    def __init__(self, run: _Engine, description: dict[str, Any], engine: str) -> None:
+        self._run = run
+        self.description = description
+        self.engine = engine
+
+    @property
+    def n_points(self) -> int:
+        """Number of landmarks."""
+        return int(self.description["n_points"])
+
+    @property
+    def scheme(self) -> str | None:
+        """Name of the landmark scheme, where it has one."""
+        name: str | None = self.description["scheme"]
+        return name
+
+    def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+        """Find landmarks and head pose.
+
+        Parameters
+        ----------
+        image : ndarray (h, w, 3) uint8
+            RGB, as :func:`asmkit.read_image` gives it.
+        boxes : array_like (n, 4), optional
+            Tight landmark boxes ``[x, y, width, height]``; the margin around them is the
+            network's own affair. Without boxes the face detector looks for faces.
+
+        Returns
+        -------
+        Prediction
+            With no face in the image its arrays have length 0.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an image or boxes of another form.
+        """
+        pixels = as_image(image)
+        found = detect_faces(pixels) if boxes is None else as_boxes(boxes)
+        size = int(self.description["input_size"])
+        matrices = crop_transform(found, size, float(self.description["margin"]))
+        crops = np.empty((len(found), size, size, 3), np.uint8)
+        for row, matrix in enumerate(matrices):
+            crops[row] = crop(pixels, matrix, size)
+        points, pose = self._in_crops(crops)
+        if len(found):
+            points = apply_affine(invert_affine(matrices), points).astype(np.float64)
+        return Prediction(points, pose, found)
+
+    def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
+        """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
+        return self.predict(image, boxes).points
+
+    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles]:
+        points = np.empty((len(crops), self.n_points, 2))
+        pose = np.empty((len(crops), 3))
+        for start in range(0, len(crops), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            points[part], pose[part] = self._run(crops[part])
+        return points, pose
+
+
+def load(
+    run_or_name: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None
+) -> Predictor:
+    """Load a trained network.
+
+    Parameters
+    ----------
+    run_or_name : path
+        The folder of a finished training.
+    engine : {"onnxruntime", "torch"}, optional
+        What computes; by default ONNX Runtime where it is installed, else torch. Both give the
+        same numbers to 1e-4 of half a crop.
+    threads : int, optional
+        Threads that compute; by default the engine decides.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such folder, or its training has not finished.
+    FormatError
+        When its files are damaged.
+    MissingExtraError
+        When neither ONNX Runtime nor torch is installed.
+    """
+    folder = Path(run_or_name)
+    description = _describe(folder)
+    if engine not in (None, *_ENGINES):
+        raise ValueError(f"engine: got {engine!r}, expected one of {sorted(_ENGINES)}")
+    for name in [engine] if engine else _ENGINES:
+        try:
+            return Predictor(_ENGINES[name](folder, description, threads), description, name)
+        except MissingExtraError:
+            if engine:
+                raise
+    raise MissingExtraError(
+        "a network runs by ONNX Runtime or torch, and neither is installed; "
+        "install one with: pip install 'asmkit[infer]' or pip install 'asmkit[nn]'"
+    )
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / "model.json"
+    if not path.is_file():
+        if (folder / "run.json").is_file():
+            raise FileNotFoundError(
+                f"{folder}: this training has not finished; go on with: "
+                f"asmkit train --resume {folder}"
+            )
+        raise FileNotFoundError(
+            f"{folder}: no trained network here; expected a folder with model.json"
+        )
+    try:
+        description = json.loads(path.read_text("utf-8"))
+        known = description["format"] == 1 and {
+            "n_points": int(description["n_points"]),
+            "input_size": int(description["input_size"]),
+            "margin": float(description["margin"]),
+            "scheme": description["scheme"],
+            "arch": str(description["arch"]),
+            "width": float(description["width"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: not the description of a network ({error!r})") from error
+    if not known:
+        raise FormatError(
+            f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
+        )
+    return {**description, **known}
+
+
+def _onnxruntime(folder: Path, description: dict[str, Any], threads: int | None) -> _Engine:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "the package 'onnxruntime' is not installed; "
+            "install it with: pip install 'asmkit[infer]'"
+        ) from error
+    path = folder / "model.onnx"
+    options = onnxruntime.SessionOptions()
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # onnxruntime's exceptions share no base class of their own
+        raise FormatError(f"{path}: ONNX Runtime cannot load it ({error})") from error
+
+    def run(crops: Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        points, pose = session.run(["points", "pose"], {"images": crops})
+        return points, pose
+
+    return run
+
+
+def _torch(folder: Path, description: dict[str, Any], threads: int | None) -> _Engine:
+    from asmkit._extras import require
+
+    torch = require("torch", "nn")
+    require("safetensors", "nn")
+    from asmkit.nn.export import Deployed, load_network
+
+    weights = (folder / "model.safetensors").read_bytes()
+    if hashlib.sha256(weights).hexdigest() != description.get("sha256"):
+        raise FormatError(
+            f"{folder / 'model.safetensors'}: its SHA-256 is not the one in model.json; "
+            "the file is damaged or of another training"
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    network, _ = load_network(folder)
+    deployed = Deployed(network, int(description["input_size"])).eval()
+
+    def run(crops: Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        with torch.inference_mode():
+            points, pose = deployed(torch.from_numpy(np.ascontiguousarray(crops)))
+        return points.numpy(), pose.numpy()
+
+    return run
+
+
+#: In the order of preference.
+_ENGINES = {"onnxruntime": _onnxruntime, "torch": _torch}
