@@ -28,9 +28,7 @@ def _as_float(values: npt.ArrayLike, name: str) -> Floats:
     return array.astype(np.float64)
 
 
-def _check_points_axes(
-    array: Floats, name: str, n_points: int | None, n_dims: int | None, allow_nan: bool
-) -> None:
+def _check_points_axes(array: Floats, name: str, n_points: int | None, n_dims: int | None) -> None:
     if array.shape[-1] not in (2, 3):
         raise ValueError(
             f"{name}: got shape {array.shape}, whose last axis is {array.shape[-1]}; "
@@ -42,6 +40,9 @@ def _check_points_axes(
         raise ValueError(f"{name}: got {array.shape[-2]} points a shape, expected {n_points}")
     if array.shape[-2] == 0:
         raise ValueError(f"{name}: got shapes without any point (shape {array.shape})")
+
+
+def _check_values(array: Floats, name: str, allow_nan: bool) -> None:
     if np.isinf(array).any():
         raise ValueError(f"{name}: holds infinite values; expected finite coordinates")
     if not allow_nan and np.isnan(array).any():
@@ -64,7 +65,8 @@ def as_points(
     array = _as_float(values, name)
     if array.ndim != 2:
         raise ValueError(f"{name}: got shape {array.shape}, expected (n_points, n_dims)")
-    _check_points_axes(array, name, n_points, n_dims, allow_nan)
+    _check_points_axes(array, name, n_points, n_dims)
+    _check_values(array, name, allow_nan)
     return array
 
 
@@ -86,7 +88,8 @@ def as_shapes(
         )
     if len(array) < min_shapes:
         raise ValueError(f"{name}: got {len(array)} shape(s), expected at least {min_shapes}")
-    _check_points_axes(array, name, n_points, n_dims, allow_nan)
+    _check_points_axes(array, name, n_points, n_dims)
+    _check_values(array, name, allow_nan)
     return array
 
 
@@ -97,10 +100,16 @@ def as_batch(
     n_points: int | None = None,
     n_dims: int | None = None,
     allow_nan: bool = False,
+    check_values: bool = True,
 ) -> tuple[Floats, tuple[int, ...]]:
-    """Any leading axes: ``(..., p, d)`` becomes ``(n, p, d)`` and the leading shape."""
+    """Any leading axes: ``(..., p, d)`` becomes ``(n, p, d)`` and the leading shape.
+
+    ``check_values=False`` leaves NaN and infinity to a caller that meets every value anyway.
+    """
     array = _as_float(values, name)
     if array.ndim < 2:
         raise ValueError(f"{name}: got shape {array.shape}, expected (..., n_points, n_dims)")
-    _check_points_axes(array, name, n_points, n_dims, allow_nan)
+    _check_points_axes(array, name, n_points, n_dims)
+    if check_values:
+        _check_values(array, name, allow_nan)
     return array.reshape(-1, *array.shape[-2:]), array.shape[:-2]

@@ -12,12 +12,13 @@ __all__ = ["replacing"]
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block succeeds.
 
     The parent folder is created. When the block raises, the temporary file is removed and
     whatever stood at ``path`` is untouched. The temporary name keeps the suffix of ``path``,
-    because several writers choose the format by it.
+    because several writers choose the format by it. A durable file also outlives a power cut, at
+    some milliseconds a file: too much where a folder gets thousands of small ones.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -31,9 +32,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         _keep_permissions(temporary, target)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, target)
+        if durable:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+        temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -9,7 +9,6 @@ correction. All statistics are float64, whatever the shapes are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,9 +55,7 @@ class Similarity:
             array = array.astype(np.float64)
         n_dims = self.translation.shape[-1]
         if array.ndim < 2 or array.shape[-1] != n_dims:
-            raise ValueError(
-                f"points: got shape {array.shape}, expected (..., n_points, {n_dims})"
-            )
+            raise ValueError(f"points: got shape {array.shape}, expected (..., n_points, {n_dims})")
         moved = array @ np.swapaxes(self._matrix(), -1, -2) + self.translation[..., None, :]
         return moved.astype(array.dtype, copy=False)
 
@@ -136,7 +133,9 @@ def similarity(
     centre, centred = _centre(sources.reshape(*source_axes, *sources.shape[1:]), share, "source")
     goal, centred_goal = _centre(targets.reshape(*target_axes, *targets.shape[1:]), share, "target")
     cross = np.swapaxes(centred_goal * share[..., None], -1, -2) @ centred
-    scale, rotation = _scale_and_rotation(cross, np.einsum("...pd,...pd,...p", centred, centred, share))
+    scale, rotation = scale_and_rotation(
+        cross, np.einsum("...pd,...pd,...p", centred, centred, share)
+    )
     moved = np.squeeze(rotation @ centre[..., None], -1)
     return Similarity(scale, rotation, goal - scale[..., None] * moved)
 
@@ -146,9 +145,13 @@ def _shares(weights: npt.ArrayLike | None, axes: tuple[int, ...], n_points: int)
         return np.full(n_points, 1.0 / n_points)
     array = np.asarray(weights, dtype=np.float64)
     if array.ndim == 0 or array.shape[-1] != n_points:
-        raise ValueError(f"weights: got shape {array.shape}, expected one weight a point ({n_points})")
+        raise ValueError(
+            f"weights: got shape {array.shape}, expected one weight a point ({n_points})"
+        )
     if np.broadcast_shapes(array.shape[:-1], axes) != axes:
-        raise ValueError(f"weights: got shape {array.shape}, expected ({n_points},) or the batch's {axes}")
+        raise ValueError(
+            f"weights: got shape {array.shape}, expected ({n_points},) or the batch's {axes}"
+        )
     if not np.all(np.isfinite(array)) or np.any(array < 0) or not np.all(array.sum(-1) > 0):
         raise ValueError("weights: expected finite values of at least 0, some of them positive")
     return array / array.sum(-1, keepdims=True)
@@ -159,11 +162,12 @@ def _centre(shapes: Floats, share: Float64, name: str) -> tuple[Float64, Float64
     centre = np.einsum("...pd,...p", shapes, share)
     centred = shapes - centre[..., None, :]
     spread = np.sqrt(np.einsum("...pd,...pd,...p", centred, centred, share))
-    _check_spread(spread, np.abs(centre).max(-1), name)
+    check_spread(spread, np.abs(centre).max(-1), name)
     return centre, centred
 
 
-def _check_spread(spread: Float64, offset: Float64, name: str) -> None:
+def check_spread(spread: Float64, offset: Float64, name: str) -> None:
+    """Refuse shapes whose points coincide, from the size about the centroid and its place."""
     # What is left of coinciding points after centring is rounding of their common position.
     points = np.atleast_1d(spread <= 16 * np.finfo(np.float64).eps * offset)
     if points.any():
@@ -174,8 +178,8 @@ def _check_spread(spread: Float64, offset: Float64, name: str) -> None:
         )
 
 
-def _scale_and_rotation(cross: Float64, size2: Float64) -> tuple[Float64, Float64]:
-    """Scale and rotation of the best fit.
+def scale_and_rotation(cross: Float64, size2: Float64) -> tuple[Float64, Float64]:
+    """Scale and rotation of the least-squares similarity.
 
     ``cross`` is ``Σ w target sourceᵀ`` (..., d, d) and ``size2`` is ``Σ w ‖source‖²`` (...), both
     about the centroids.
@@ -318,7 +322,7 @@ def _tangent_mean(centred: Float64, mean: Float64) -> Float64:
     """Mean of ``T⁻¹x`` over centred shapes of size 1, as two matrix products over the batch."""
     n, n_points, n_dims = centred.shape
     flat = centred.reshape(n, -1)
-    scale, rotation = _scale_and_rotation(cross_products(flat, mean), np.ones(()))
+    scale, rotation = scale_and_rotation(cross_products(flat, mean[None])[:, 0], np.ones(()))
     if np.any(scale <= 1e-8):
         rows = np.flatnonzero(scale <= 1e-8)
         raise ValueError(
@@ -330,14 +334,23 @@ def _tangent_mean(centred: Float64, mean: Float64) -> Float64:
     return np.einsum("cejc->je", sums.reshape(n_dims, n_dims, n_points, n_dims))
 
 
-def cross_products(flat: Floats, mean: Floats) -> Any:
-    """``Σ_j x_j μ_jᵀ`` of each shape as one matrix product: ``(n, p d) → (n, d, d)``.
+def cross_products(flat: Float64, patterns: Float64) -> Float64:
+    """``Σ_j x_j φ_jᵀ`` of every shape with every pattern, as one matrix product.
 
-    Only the mean needs to be centred.
+    Parameters
+    ----------
+    flat : ndarray, shape (n, p d)
+        Shapes; they need not be centred where the patterns are.
+    patterns : ndarray, shape (k, p, d)
+
+    Returns
+    -------
+    ndarray, shape (n, k, d, d)
     """
-    n_points, n_dims = mean.shape
-    spread = np.einsum("je,cf->jcfe", mean, np.eye(n_dims, dtype=mean.dtype))
-    return (flat @ spread.reshape(n_points * n_dims, -1)).reshape(-1, n_dims, n_dims)
+    k, n_points, n_dims = patterns.shape
+    spread = np.einsum("kje,cf->jckfe", patterns, np.eye(n_dims))
+    products = flat @ spread.reshape(n_points * n_dims, -1)
+    return np.asarray(products.reshape(len(flat), k, n_dims, n_dims))
 
 
 def _unit(shape: Float64) -> Float64:

@@ -19,10 +19,10 @@ _Real = TypeVar("_Real", np.float32, np.float64)
 class Prior(Protocol):
     """What a shape model asks of a prior."""
 
-    def limit(
+    def apply(
         self, coefficients: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
     ) -> npt.NDArray[_Real]:
-        """Return the nearest plausible coefficients, as a new array of the same type.
+        """Return plausible coefficients in place of the given, as a new array of their type.
 
         Parameters
         ----------
@@ -36,23 +36,23 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class Box:
-    """Each coefficient on its own within ``± sigmas √λ`` (Cootes et al. 1995, with 3).
+    """Each coefficient on its own within ``± limit √λ`` (Cootes et al. 1995, with 3).
 
     Parameters
     ----------
-    sigmas : float
-        Standard deviations, above 0; ``math.inf`` clamps nothing.
+    limit : float
+        In standard deviations, above 0; ``math.inf`` clamps nothing.
     """
 
-    sigmas: float = 3.0
+    limit: float = 3.0
 
     def __post_init__(self) -> None:
-        if not self.sigmas > 0:
-            raise ValueError(f"sigmas: got {self.sigmas}, expected a number above 0")
+        if not self.limit > 0:
+            raise ValueError(f"limit: got {self.limit}, expected a number above 0")
 
-    def limit(
+    def apply(
         self, coefficients: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
     ) -> npt.NDArray[_Real]:
         """Clamp coefficients ``(n, k)`` to the box."""
-        bound = (self.sigmas * np.sqrt(variances)).astype(coefficients.dtype)
+        bound = (self.limit * np.sqrt(variances)).astype(coefficients.dtype)
         return np.clip(coefficients, -bound, bound)

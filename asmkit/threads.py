@@ -53,16 +53,28 @@ def _checked(n: int) -> int:
     return n
 
 
-def run_chunks(work: Callable[[int, int], None], n: int, min_chunk: int) -> None:
+def run_chunks(
+    work: Callable[[int, int], None], n: int, min_chunk: int, max_chunk: int | None = None
+) -> None:
     """Call ``work(start, stop)`` so that the ranges cover ``range(n)``, on several threads.
 
     A batch is split only where each thread gets at least ``min_chunk`` items: below that, starting
-    threads costs more than it saves.
+    threads costs more than it saves. Every range starts at a multiple of ``min_chunk``, so work
+    that goes in blocks of that size meets the same blocks whatever the number of threads. A thread
+    takes its share in pieces of at most ``max_chunk`` (a multiple of ``min_chunk``).
     """
-    n_threads = max(1, min(get_num_threads(), n // max(min_chunk, 1)))
+    block = max(min_chunk, 1)
+    n_blocks = -(-n // block)
+    n_threads = max(1, min(get_num_threads(), n // block))
+    edges = [min(n, block * (n_blocks * i // n_threads)) for i in range(n_threads + 1)]
+
+    def in_pieces(start: int, stop: int) -> None:
+        piece = max_chunk or max(stop - start, 1)
+        for begin in range(start, stop, piece):
+            work(begin, min(begin + piece, stop))
+
     if n_threads == 1:
-        work(0, n)
+        in_pieces(0, n)
         return
-    edges = [n * i // n_threads for i in range(n_threads + 1)]
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(work, edges[:-1], edges[1:]))
+        list(pool.map(in_pieces, edges[:-1], edges[1:]))

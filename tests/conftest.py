@@ -7,6 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("asmkit", deadline=None)
+settings.load_profile("asmkit")
 
 
 def _data_folder() -> Path:

@@ -32,9 +32,9 @@ def exif(orientation, order):
     return tag + bytes(4)
 
 
-def jpeg_with_exif(pixels, orientation, order):
+def jpeg_with_exif(pixels, tags):
     plain = encoded(".jpg", pixels[..., ::-1])
-    body = b"Exif\0\0" + exif(orientation, order)
+    body = b"Exif\0\0" + tags
     return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + plain[2:]
 
 
@@ -72,17 +72,19 @@ def test_colours_are_red_green_blue(tmp_path):
 @pytest.mark.parametrize("orientation", ORIENTED)
 def test_the_exif_orientation_is_applied(tmp_path, photo, orientation, order):
     path = tmp_path / "photo.jpg"
-    path.write_bytes(jpeg_with_exif(photo, orientation, order))
+    path.write_bytes(jpeg_with_exif(photo, exif(orientation, order)))
     upright = ORIENTED[orientation](photo)
     assert read_image(path).shape == upright.shape
     assert np.abs(read_image(path).astype(int) - upright).mean() < 4
     assert image_size(path) == upright.shape[1::-1]
 
 
-@pytest.mark.parametrize("orientation", [0, 9, 300])
-def test_an_exif_orientation_that_is_none_changes_nothing(tmp_path, photo, orientation):
+@pytest.mark.parametrize(
+    "tags", [exif(0, "<"), exif(9, ">"), exif(300, "<"), exif(6, "<")[:24], b""]
+)
+def test_an_exif_orientation_that_is_none_changes_nothing(tmp_path, photo, tags):
     path = tmp_path / "photo.jpg"
-    path.write_bytes(jpeg_with_exif(photo, orientation, "<"))
+    path.write_bytes(jpeg_with_exif(photo, tags))
     assert read_image(path).shape == photo.shape
     assert image_size(path) == (36, 48)
 
@@ -130,9 +132,10 @@ def huge_png():
         b"\xff\xd8",
         b"\xff\xd8\xff\xe1\x00\x00",
         b"\xff\xd8\xff\xc0\x00\x04\x08",
+        b"\xff\xd8\xff\xe1\x00\x08Exif\0\0",
         huge_png(),
     ],
-    ids=["empty", "text", "jpeg start", "bad length", "short frame", "10 gigapixels"],
+    ids=["empty", "text", "jpeg start", "bad length", "short frame", "empty exif", "10 gigapixels"],
 )
 @pytest.mark.parametrize("reader", [read_image, image_size])
 def test_what_is_no_image_is_named(tmp_path, reader, content):
@@ -225,6 +228,14 @@ def test_a_crop_sees_only_its_part_of_the_image(photo):
     wide = np.pad(photo, ((0, 500), (0, 900), (0, 0)))
     matrix = crop_transform([12, 20, 8, 8], 24)[0]
     assert np.array_equal(crop(wide, matrix, 24), crop(photo, matrix, 24))
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.3, 0.45, 2.0])
+def test_what_lies_beyond_a_crop_does_not_change_its_pixels(rng, scale):
+    image = rng.integers(0, 256, size=(200, 200, 3), dtype=np.uint8)
+    matrix = [[scale, 0, -3.3 * scale], [0, scale, -7.7 * scale]]
+    for size in range(3, 12):
+        assert np.array_equal(crop(image, matrix, size), crop(image, matrix, 15)[:size, :size])
 
 
 @pytest.mark.parametrize("box", [[-1e6, -1e6, 2e6, 2e6], [1e9, 1e9, 1, 1], [5, 5, 1e-9, 1e-9]])

@@ -11,8 +11,11 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 
 __all__ = ["solve"]
+
+Array = npt.NDArray[np.float64]
 
 _options: dict[str, Any] = {
     "nogil": True,
@@ -20,12 +23,22 @@ _options: dict[str, Any] = {
     # Neither nnan nor ninf: a NaN has to reach the test that marks its shape as failed.
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
-# Called from kernels alone and stored within them: no entry from Python, no file of its own.
-_inner = numba.njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_options)
+# Called from kernels alone and compiled into them: no entry from Python, no file of its own.
+_inner_options = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+_inner = numba.njit(**_inner_options)
 
 
 @_inner
-def _affine_fit(points, i, camera, model, moments, image, A, centroid):
+def _affine_fit(
+    points: Array,
+    i: int,
+    camera: Array,
+    model: Array,
+    moments: Array,
+    image: Array,
+    A: Array,
+    centroid: Array,
+) -> float:
     """Least-squares affine image of the model: ``image = A model + centroid``; image's variance."""
     n_points = model.shape[1]
     variance = 0.0
@@ -55,14 +68,14 @@ def _affine_fit(points, i, camera, model, moments, image, A, centroid):
 
 
 @_inner
-def _copy(source, target):
+def _copy(source: Array, target: Array) -> None:
     for i in range(4):
         for j in range(3):
             target[i, j] = source[i, j]
 
 
 @_inner
-def _planar_pose(A, side, pose):
+def _planar_pose(A: Array, side: float, pose: Array) -> tuple[float, float]:
     """Scale and rotation that map the model's principal plane as ``A`` does.
 
     There are two; ``side`` +1 takes the one that agrees better with the third column of ``A``.
@@ -92,7 +105,7 @@ def _planar_pose(A, side, pose):
 
 
 @_inner
-def _turn(pose, step, turned):
+def _turn(pose: Array, step: Array, turned: Array) -> None:
     """``turned = C R`` with Cayley's rotation C, which equals exp(step) to second order."""
     x, y, z = 0.5 * step[0], 0.5 * step[1], 0.5 * step[2]
     k = 2.0 / (1.0 + x * x + y * y + z * z)
@@ -105,8 +118,8 @@ def _turn(pose, step, turned):
 
 
 @_inner
-def _invert(S):
-    """Invert a symmetric 3 x 3 matrix, given by its upper triangle, in place; is it positive?"""
+def _invert(S: Array) -> bool:
+    """Invert a symmetric matrix (3, 3), upper triangle given, in place; False if indefinite."""
     a, b, c, d, e, f = S[0, 0], S[0, 1], S[0, 2], S[1, 1], S[1, 2], S[2, 2]
     p, q, r, minor = d * f - e * e, c * e - b * f, b * e - c * d, a * d - b * b
     determinant = a * p + b * q + c * r
@@ -117,11 +130,11 @@ def _invert(S):
     S[0, 1] = S[1, 0] = k * q
     S[0, 2] = S[2, 0] = k * r
     S[1, 2] = S[2, 1] = k * (b * c - a * e)
-    return a > 0.0 and minor > 0.0 and determinant > 0.0
+    return bool(a > 0.0 and minor > 0.0 and determinant > 0.0)
 
 
 @_inner
-def _weak_objective(A, moments, scale, pose):
+def _weak_objective(A: Array, moments: Array, scale: float, pose: Array) -> float:
     total = 0.0
     for j in range(3):
         for i in range(2):
@@ -131,7 +144,9 @@ def _weak_objective(A, moments, scale, pose):
 
 
 @_inner
-def _weak_step(A, moments, scale, pose, damping, S, step):
+def _weak_step(
+    A: Array, moments: Array, scale: float, pose: Array, damping: float, S: Array, step: Array
+) -> float:
     """Damped Newton step of the weak-perspective objective: turn, then change of log scale.
 
     Returns the predicted decrease, negative where the damped Hessian is not positive definite.
@@ -165,11 +180,20 @@ def _weak_step(A, moments, scale, pose, damping, S, step):
         step[j] = S[j, 0] * x + S[j, 1] * y + S[j, 2] * z
     step[3] = -k * (gs + hx * step[0] + hy * step[1] + gz * step[2])
     decrease = -(gx * step[0] + gy * step[1] + gz * step[2] + gs * step[3])
-    return decrease if definite else -1.0
+    return float(decrease if definite else -1.0)
 
 
 @_inner
-def _weak_perspective(A, moments, side, n_steps, pose, trial, S, step):
+def _weak_perspective(
+    A: Array,
+    moments: Array,
+    side: float,
+    n_steps: int,
+    pose: Array,
+    trial: Array,
+    S: Array,
+    step: Array,
+) -> tuple[float, float, float]:
     """Rotation and scale nearest to the affine image A, from one of the two planar starts.
 
     Minimises ``sum_j moments[j] |scale R[:2, j] - A[:, j]|^2`` by damped Newton steps. Returns
@@ -198,7 +222,19 @@ def _weak_perspective(A, moments, side, n_steps, pose, trial, S, step):
 
 
 @_inner
-def _perspective_start(A, centroid, moments, radius, side, n_steps, pose, trial, S, local, step):
+def _perspective_start(
+    A: Array,
+    centroid: Array,
+    moments: Array,
+    radius: float,
+    side: float,
+    n_steps: int,
+    pose: Array,
+    trial: Array,
+    S: Array,
+    local: Array,
+    step: Array,
+) -> float:
     """Weak-perspective pose along the ray to the centroid; how far the two starts are apart."""
     u, v = centroid[0], centroid[1]
     z = 1.0 / math.sqrt(1.0 + u * u + v * v)
@@ -216,12 +252,12 @@ def _perspective_start(A, centroid, moments, radius, side, n_steps, pose, trial,
         pose[2, j] = z * w - x * u - y * v
     depth = max(z / scale, 1.1 * radius)
     pose[3, 0], pose[3, 1], pose[3, 2] = centroid[0] * depth, centroid[1] * depth, depth
-    return apart / (z * z)
+    return float(apart / (z * z))
 
 
 @_inner
-def _normal_equations(model, image, pose, ratio, H, g):
-    """Gauss-Newton matrix (upper triangle) and gradient at ``pose``; the objective.
+def _normal_equations(model: Array, image: Array, pose: Array, ratio: float, H: Array) -> float:
+    """Gauss-Newton matrix (upper triangle of H[:6]) and gradient (H[6]) at ``pose``; the objective.
 
     Unknowns: a turn of the model about its centre, then a shift. ``ratio`` is (fy / fx)^2, the
     weight of the second coordinate.
@@ -276,13 +312,15 @@ def _normal_equations(model, image, pose, ratio, H, g):
     H[2, 2], H[2, 3], H[2, 4], H[2, 5] = h22, h23, h24, -h03 - h14
     H[3, 3], H[3, 4], H[3, 5] = h33, 0.0, h35
     H[4, 4], H[4, 5], H[5, 5] = ratio * h33, h45, h55
-    g[0], g[1], g[2], g[3], g[4], g[5] = g0, g1, g2, g3, ratio * g4, g5
+    H[6, 0], H[6, 1], H[6, 2], H[6, 3], H[6, 4], H[6, 5] = g0, g1, g2, g3, ratio * g4, g5
     return squares
 
 
 @_inner
-def _gauss_newton_step(H, g, damping, S, T, K, step):
-    """Solve the damped equations by 3 x 3 blocks; the predicted decrease, negative if indefinite."""
+def _gauss_newton_step(
+    H: Array, damping: float, S: Array, T: Array, K: Array, step: Array
+) -> float:
+    """Solve the damped equations by blocks; the predicted decrease, negative if indefinite."""
     for i in range(3):
         for j in range(i, 3):
             T[i, j] = H[3 + i, 3 + j]
@@ -291,7 +329,7 @@ def _gauss_newton_step(H, g, damping, S, T, K, step):
     for i in range(3):
         for j in range(3):
             K[i, j] = H[i, 3] * T[0, j] + H[i, 4] * T[1, j] + H[i, 5] * T[2, j]
-        step[3 + i] = K[i, 0] * g[3] + K[i, 1] * g[4] + K[i, 2] * g[5] - g[i]
+        step[3 + i] = K[i, 0] * H[6, 3] + K[i, 1] * H[6, 4] + K[i, 2] * H[6, 5] - H[6, i]
     for i in range(3):
         for j in range(i, 3):
             S[i, j] = H[i, j] - (K[i, 0] * H[j, 3] + K[i, 1] * H[j, 4] + K[i, 2] * H[j, 5])
@@ -301,16 +339,14 @@ def _gauss_newton_step(H, g, damping, S, T, K, step):
         step[i] = S[i, 0] * step[3] + S[i, 1] * step[4] + S[i, 2] * step[5]
     decrease = 0.0
     for i in range(3):
-        step[3 + i] = -(
-            T[i, 0] * g[3] + T[i, 1] * g[4] + T[i, 2] * g[5]
-            + K[0, i] * step[0] + K[1, i] * step[1] + K[2, i] * step[2]
-        )
-        decrease -= g[i] * step[i] + g[3 + i] * step[3 + i]
-    return decrease if definite else -1.0
+        own = T[i, 0] * H[6, 3] + T[i, 1] * H[6, 4] + T[i, 2] * H[6, 5]
+        step[3 + i] = -own - K[0, i] * step[0] - K[1, i] * step[1] - K[2, i] * step[2]
+        decrease -= H[6, i] * step[i] + H[6, 3 + i] * step[3 + i]
+    return float(decrease if definite else -1.0)
 
 
 @_inner
-def _in_front(model, pose, radius):
+def _in_front(model: Array, pose: Array, radius: float) -> bool:
     """Whether every point has positive depth."""
     tz = pose[3, 2]
     if tz > 1.001 * radius:
@@ -319,64 +355,94 @@ def _in_front(model, pose, radius):
     for j in range(model.shape[1]):
         z = pose[2, 0] * model[0, j] + pose[2, 1] * model[1, j] + pose[2, 2] * model[2, j]
         nearest = min(nearest, z)
-    return nearest + tz > 1e-3 * radius
+    return bool(nearest + tz > 1e-3 * radius)
 
 
 @_inner
-def _refine(model, image, ratio, radius, floor, pose, trial, H, g, H_new, g_new, S, T, K, step):
+def _refine(
+    model: Array,
+    image: Array,
+    ratio: float,
+    radius: float,
+    floor: float,
+    pose: Array,
+    trial: Array,
+    H: Array,
+    H_trial: Array,
+    S: Array,
+    T: Array,
+    K: Array,
+    step: Array,
+) -> float:
     """Levenberg-Marquardt to convergence; returns the objective, which never rises."""
-    objective = _normal_equations(model, image, pose, ratio, H, g)
+    objective = _normal_equations(model, image, pose, ratio, H)
     damping = 0.0
     for _ in range(100):
-        decrease = _gauss_newton_step(H, g, damping, S, T, K, step)
+        decrease = _gauss_newton_step(H, damping, S, T, K, step)
         _turn(pose, step, trial)
         for j in range(3):
             trial[3, j] = pose[3, j] + step[3 + j]
         # So near, the quadratic model is exact: the last step needs no second look.
         if damping == 0.0 and 0.0 <= decrease <= max(1e-9 * objective, floor):
             _copy(trial, pose)
-            return max(objective - decrease, 0.0)
+            return float(max(objective - decrease, 0.0))
         new = math.inf
         if decrease >= 0.0 and _in_front(model, trial, radius):
-            new = _normal_equations(model, image, trial, ratio, H_new, g_new)
+            new = _normal_equations(model, image, trial, ratio, H_trial)
         if new <= objective:
             objective = new
             _copy(trial, pose)
-            H, H_new, g, g_new = H_new, H, g_new, g
+            H, H_trial = H_trial, H
             damping = 0.1 * damping if damping > 1e-5 else 0.0
         else:
             damping = max(10.0 * damping, 1e-3)
             if damping > 1e9:
                 break
-    return objective
+    return float(objective)
 
 
 @_inner
-def _reprojection(model, image, ratio, is_perspective, pose):
+def _reprojection(
+    model: Array, image: Array, ratio: float, is_perspective: bool, pose: Array
+) -> float:
     """Sum of squared distances between the image and the projected model."""
     total = 0.0
     perspective = 1.0 if is_perspective else 0.0
     for j in range(model.shape[1]):
         X, Y, Z = model[0, j], model[1, j], model[2, j]
-        z = perspective * (pose[2, 0] * X + pose[2, 1] * Y + pose[2, 2] * Z) + pose[3, 2]
-        x = (pose[0, 0] * X + pose[0, 1] * Y + pose[0, 2] * Z + pose[3, 0]) / z - image[0, j]
-        y = (pose[1, 0] * X + pose[1, 1] * Y + pose[1, 2] * Z + pose[3, 1]) / z - image[1, j]
+        w = 1.0 / (perspective * (pose[2, 0] * X + pose[2, 1] * Y + pose[2, 2] * Z) + pose[3, 2])
+        x = w * (pose[0, 0] * X + pose[0, 1] * Y + pose[0, 2] * Z + pose[3, 0]) - image[0, j]
+        y = w * (pose[1, 0] * X + pose[1, 1] * Y + pose[1, 2] * Z + pose[3, 1]) - image[1, j]
         total += x * x + ratio * y * y
     return total
 
 
-@numba.njit(cache=False, **_options)
-def solve(points, camera, is_perspective, model, moments, radius, back, start, stop, R, t, rms):
+@numba.njit(cache=True, **_options)
+def solve(
+    points: Array,
+    camera: Array,
+    is_perspective: bool,
+    model: Array,
+    moments: Array,
+    radius: float,
+    back: Array,
+    start: int,
+    stop: int,
+    R: Array,
+    t: Array,
+    rms: Array,
+) -> None:
     """Poses of ``points[start:stop]`` into ``R, t, rms``; NaN where there is none.
 
     ``camera`` holds fx, fy, cx, cy; ``back`` (5, 3) leads from the principal frame to the model's
     own: its axes as columns, its unit of length (three times), its centre.
     """
     n_points = model.shape[1]
-    image, A, local, centroid = np.empty((2, n_points)), np.empty((2, 3)), np.empty((2, 3)), np.empty(2)
-    pose, best, trial = np.empty((4, 3)), np.empty((4, 3)), np.empty((4, 3))
-    H, H_new, g, g_new, step = np.empty((6, 6)), np.empty((6, 6)), np.empty(6), np.empty(6), np.empty(6)
+    image, A, centroid = np.empty((2, n_points)), np.empty((2, 3)), np.empty(2)
+    pose, best = np.empty((4, 3)), np.empty((4, 3))
+    trial, local, step = np.empty((4, 3)), np.empty((2, 3)), np.empty(6)
     S, T, K = np.empty((3, 3)), np.empty((3, 3)), np.empty((3, 3))
+    H, H_trial = np.empty((7, 6)), np.empty((7, 6))
     ratio = (camera[1] / camera[0]) ** 2
     n_steps = 1 if is_perspective else 50
     for i in range(start, stop):
@@ -392,22 +458,26 @@ def solve(points, camera, is_perspective, model, moments, radius, back, start, s
                 )
                 floor = 1e-20 * n_points * variance
                 objective = _refine(
-                    model, image, ratio, radius, floor, pose, trial, H, g, H_new, g_new, S, T, K, step
+                    model, image, ratio, radius, floor, pose, trial, H, H_trial, S, T, K, step
                 )
             else:
                 scale, objective, apart = _weak_perspective(
                     A, moments, side, n_steps, pose, trial, S, step
                 )
-                pose[3, 0], pose[3, 1], pose[3, 2] = centroid[0] / scale, centroid[1] / scale, 1.0 / scale
+                pose[3, 0], pose[3, 1] = centroid[0] / scale, centroid[1] / scale
+                pose[3, 2] = 1.0 / scale
             if objective < lowest:
                 lowest = objective
                 _copy(pose, best)
-            # The mirrored pose costs about 4 n_points moments[2] apart, if the model has depth.
-            if is_perspective and lowest < 0.4 * n_points * moments[2] * apart:
+            # The pose mirrored in depth costs about 4 n_points moments[2] apart: it cannot win
+            # where the noise is far below.
+            if is_perspective and lowest < 0.1 * n_points * moments[2] * apart:
                 break
-        rms[i] = camera[0] * math.sqrt(_reprojection(model, image, ratio, is_perspective, best) / n_points)
+        total = _reprojection(model, image, ratio, is_perspective, best)
+        rms[i] = camera[0] * math.sqrt(total / n_points)
         for j in range(3):
             t[i, j] = back[3, j] * best[3, j]
             for k in range(3):
-                R[i, j, k] = best[j, 0] * back[k, 0] + best[j, 1] * back[k, 1] + best[j, 2] * back[k, 2]
+                a, b, c = back[k, 0], back[k, 1], back[k, 2]
+                R[i, j, k] = best[j, 0] * a + best[j, 1] * b + best[j, 2] * c
                 t[i, j] -= R[i, j, k] * back[4, k]

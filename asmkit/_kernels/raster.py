@@ -75,7 +75,8 @@ def rasterize(
                 wa = a_row + x * a_x
                 wb = b_row + x * b_x
                 wc = 1.0 - wa - wb
-                if wa < 0.0 or wb < 0.0 or wc < 0.0:
+                # a hair's breadth of overlap: no sample between two triangles is lost to rounding
+                if wa < -1e-9 or wb < -1e-9 or wc < -1e-9:
                     continue
                 z = wa * az + wb * bz + wc * cz
                 if z < depth[y, x]:

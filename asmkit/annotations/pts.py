@@ -110,5 +110,5 @@ def write(path: Path, annotations: list[Annotation]) -> None:
     points[:, :2] += 1
     lines = (" ".join(map(repr, row)) for row in points.tolist())
     text = f"version: 1\nn_points: {len(points)}\n{{\n" + "\n".join(lines) + "\n}\n"
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         temporary.write_text(text, encoding="ascii", newline="\n")

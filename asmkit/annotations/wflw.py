@@ -12,9 +12,11 @@ where pixels are counted; like the loaders in use, this one takes the numbers as
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from asmkit._files import replacing
 from asmkit.annotations._annotation import Annotation
@@ -30,6 +32,7 @@ FLAGS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
 _N_COORDINATES = 196
 _N_NUMBERS_WITH_RECTANGLE = 206
 _IMAGE_FOLDERS = ("", "images", "WFLW_images")
+_ONLY_NUMBERS = re.compile(r"[-+.\d\s]+")
 _MAX_BYTES = 256 * 2**20  # the published training list takes 17 MiB
 
 
@@ -61,41 +64,49 @@ def read(path: Path) -> list[Annotation]:
 
 def _read_line(path: Path, number: int, line: str) -> Annotation:
     where = f"{path}, line {number}"
-    fields = line.split()
-    if len(fields) <= _N_COORDINATES:
-        raise FormatError(
-            f"{where}: {len(fields)} fields; expected 207 (98 points, rectangle, flags, image) "
-            "or 197 (98 points, image)"
-        )
-    long = len(fields) > _N_NUMBERS_WITH_RECTANGLE
-    # An image's name may hold blanks: it is what follows the numbers.
-    *fields, image_name = line.split(maxsplit=_N_NUMBERS_WITH_RECTANGLE if long else _N_COORDINATES)
-    values = numbers(fields, where)
-    image_name = image_name.strip()
-    attributes: dict[str, object] = {"image_name": image_name}
-    box = None
-    if long:
-        left, top, right, bottom = values[_N_COORDINATES : _N_COORDINATES + 4]
-        if not (left <= right and top <= bottom):
-            raise FormatError(
-                f"{where}: the rectangle is {left:g} {top:g} {right:g} {bottom:g}; "
-                "expected x_min y_min x_max y_max"
-            )
-        box = np.array([left, top, right - left, bottom - top])
-        attributes |= dict(zip(FLAGS, (values[_N_COORDINATES + 4 :] != 0).tolist(), strict=True))
+    values, image_name = _split(where, line)
+    extras = values[_N_COORDINATES:]
+    flags = dict(zip(FLAGS, (extras[4:] != 0).tolist(), strict=False))  # none in a short line
     return Annotation(
         values[:_N_COORDINATES].reshape(-1, 2),
         image=_find_image(path.parent, image_name),
-        box=box,
+        box=_box(where, extras[:4]) if extras.size else None,
         scheme="wflw98",
         name=f"{path.stem}:{number}",
-        attributes=attributes,
+        attributes={"image_name": image_name, **flags},
     )
+
+
+def _split(where: str, line: str) -> tuple[npt.NDArray[np.float64], str]:
+    """Separate the 196 or 206 numbers from the image's name, which may hold blanks."""
+    n_fields = len(line.split())
+    n_numbers = (
+        _N_COORDINATES if n_fields <= _N_NUMBERS_WITH_RECTANGLE else _N_NUMBERS_WITH_RECTANGLE
+    )
+    fields = line.split(maxsplit=n_numbers)
+    name = fields.pop().strip()
+    if len(fields) != n_numbers or _ONLY_NUMBERS.fullmatch(name):
+        raise FormatError(
+            f"{where}: {n_fields} fields, the last is {line.split()[-1][:40]!r}; expected 207 "
+            "(98 points, rectangle, flags, image) or 197 (98 points, image)"
+        )
+    return numbers(fields, where), name
+
+
+def _box(where: str, rectangle: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    low, high = rectangle[:2], rectangle[2:]
+    if not (low <= high).all():
+        raise FormatError(
+            f"{where}: the rectangle is {rectangle.tolist()}; expected [x_min, y_min, x_max, y_max]"
+        )
+    return np.concatenate([low, high - low])
 
 
 def _find_image(folder: Path, name: str) -> Path | None:
     candidates = (folder / subfolder / name for subfolder in _IMAGE_FOLDERS)
-    return next((path for path in candidates if path.is_file()), None)
+    # Path.is_file raises where a name is too long; a damaged list may hold any name.
+    found = (path for path in candidates if os.path.isfile(path))  # noqa: PTH113  # see above
+    return next(found, None)
 
 
 def write(path: Path, annotations: list[Annotation]) -> None:

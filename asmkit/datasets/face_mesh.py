@@ -1,65 +1,45 @@
-"""The mean head of the synthetic faces: a triangle mesh sculpted by hand.
+"""The mean head of the synthetic faces as a triangle mesh with the ibug68 landmarks.
 
-Everything here was drawn from general proportions of adult heads (the eyes at half the height of
-the head, the face five eyes wide, and so on): no scan, no data set and no published model went
-into it. Lengths are centimetres. The frame is that of every asmkit pose: x to the right of the
-image, y down, z away from the camera; the origin lies midway between the ears at the height of
-the eyes.
-
-The right half of the picture is built and mirrored, so that the mesh and its 68 landmarks are
+The right half of the picture is built and mirrored, so that the mesh and its landmarks are
 exactly symmetric. A landmark is a vertex of the mesh: it moves with identity, expression and pose
-without any approximation. The jaw line's landmarks are fixed points of the jaw bone's outline,
-not the changing outline of the picture.
+without any approximation. The jaw line's landmarks are fixed points of the jaw, not the changing
+outline of the picture; the brows' lie along the middle of the painted brow.
+
+See :mod:`asmkit.datasets.face_sculpt` for the surface, the frame and the unrolled coordinates.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
-from scipy.interpolate import CubicSpline, PchipInterpolator
+from scipy.interpolate import CubicSpline
 from scipy.spatial import Delaunay, cKDTree
 
-__all__ = ["FaceMesh", "face_mesh", "mirrored"]
+from asmkit.datasets.face_sculpt import (
+    EYEBALL_CENTRE,
+    EYEBALL_RADII,
+    UNROLL_RADIUS,
+    inside,
+    loft,
+    mirrored,
+    sculpt,
+    smooth_step,
+    unroll,
+)
+from asmkit.schemes import scheme
+
+__all__ = ["HINGE", "PARTS", "FaceMesh", "face_mesh"]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-#: Radius that turns the angle around the head's axis into the unrolled coordinate a.
-UNROLL_RADIUS = 7.0
+PARTS = ("skin", "eyeball", "teeth", "gum", "hair", "ear")
 
-# The head is a loft of tilted rings. A row is one ring: its unrolled height b, the front point
-# (y, z), the side point (x, y, z) and the back point (y, z).
-_RINGS = np.array(
-    [
-        # b      Fy     Fz     Sx     Sy     Sz     By    Bz
-        [-17.0, -11.2, 0.3, 0.05, -11.2, 0.3, -11.2, 0.3],
-        [-13.2, -10.3, -4.4, 4.2, -10.4, 0.4, -10.3, 5.0],
-        [-9.6, -8.3, -7.5, 6.3, -8.4, 0.6, -8.0, 7.9],
-        [-6.0, -5.5, -9.05, 7.3, -5.5, 0.6, -5.0, 9.1],
-        [-2.3, -2.2, -9.6, 7.5, -2.2, 0.4, -1.8, 9.3],
-        [-0.3, -0.3, -9.15, 7.15, -0.2, 0.2, 0.5, 8.9],
-        [2.0, 2.0, -9.3, 6.95, 2.0, 0.0, 2.8, 8.0],
-        [4.3, 4.3, -9.6, 6.55, 4.0, 0.0, 4.8, 7.0],
-        [6.4, 6.4, -9.75, 6.05, 5.7, -0.1, 6.3, 6.4],
-        [8.0, 8.0, -9.35, 5.6, 6.8, -0.4, 7.3, 6.1],
-        [9.9, 9.9, -9.35, 5.2, 7.6, -0.6, 8.2, 5.9],
-        [11.4, 11.2, -8.5, 4.95, 8.3, -0.4, 8.9, 5.8],
-        [13.2, 11.5, -6.6, 4.85, 9.3, 0.4, 9.6, 5.8],
-        [15.5, 11.7, -4.3, 5.05, 10.4, 1.0, 10.4, 5.8],
-        [17.5, 13.2, -3.8, 5.6, 12.2, 1.6, 12.0, 6.0],
-        [20.5, 16.0, -4.0, 6.6, 14.6, 2.0, 14.0, 6.6],
-        [23.5, 17.8, -6.0, 14.0, 16.3, 2.2, 15.5, 8.0],
-        [30.0, 24.0, -9.0, 19.0, 20.5, 2.2, 22.0, 10.0],
-        [40.0, 34.0, -10.0, 20.0, 34.0, 2.2, 34.0, 10.0],
-    ]
-)
-_RING_CURVES = PchipInterpolator(_RINGS[:, 0], _RINGS[:, 1:])
-BODY_START = 20.5
-
-# Right half of the 68 landmarks that lie on the front, as (x, y); see _landmark_plan.
+# Right half of the 68 landmarks that lie on the front, as (x, y).
 _BROW = {22: (1.15, -1.9), 23: (2.3, -2.35), 24: (3.5, -2.5), 25: (4.6, -2.25), 26: (5.6, -1.5)}
 _BRIDGE = {27: (0.0, -0.45), 28: (0.0, 0.8), 29: (0.0, 2.0), 30: (0.0, 3.2)}
 _NOSTRIL = {33: (0.0, 4.35), 34: (0.75, 4.2), 35: (1.45, 3.95)}
@@ -76,17 +56,10 @@ _JAW = {
 }  # fmt: skip
 
 _MOUTH_CENTRE = np.array([0.0, 6.5])
-_EYE_CENTRE = np.array([3.12, 0.0])
-EYEBALL_CENTRE = np.array([3.12, 0.0, -6.85])
-EYEBALL_RADII = np.array([1.6, 1.35, 1.25])
-LID_THICKNESS = 0.1
+_EYE_CENTRE = EYEBALL_CENTRE[:2]
 _INNER_PARTING = 0.35  # half the mouth's opening in the unrolled drawing, where lips may not touch
-
-#: ibug68 index of each landmark's mirror image.
-_MIRROR = np.r_[
-    16:-1:-1, 26:16:-1, 27:31, 35:30:-1, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    54:47:-1, 59:54:-1, 64:59:-1, 67:64:-1,
-]  # fmt: skip
+#: The jaw turns about an axis through this point.
+HINGE = np.array([0.0, 1.5, -0.2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,105 +89,6 @@ class FaceMesh:
     n_bare: int
     landmarks: Ints
     lids: tuple[Ints, Ints]
-
-
-PARTS = ("skin", "eyeball", "teeth", "gum", "hair", "ear")
-
-
-def mirrored(points: Array) -> Array:
-    """Points reflected in the head's plane of symmetry."""
-    return points * np.r_[-1.0, np.ones(points.shape[-1] - 1)]
-
-
-def loft(flat: Array) -> Array:
-    """The head without face: unrolled coordinates ``(n, 2)`` to positions ``(n, 3)``."""
-    a, b = flat.T
-    front_y, front_z, side_x, side_y, side_z, back_y, back_z = _RING_CURVES(b).T
-    sine, cosine = np.sin(a / UNROLL_RADIUS), np.cos(a / UNROLL_RADIUS)
-    ahead = cosine > 0
-    end_y, end_z = np.where(ahead, front_y, back_y), np.where(ahead, front_z, back_z)
-    fullness = 1 + 0.05 * np.where(ahead, np.abs(cosine) * sine**2, 0.0)
-    x = side_x * sine * fullness
-    y = side_y + (end_y - side_y) * cosine**2
-    z = side_z + (end_z - side_z) * np.abs(cosine) * fullness
-    return np.stack([x, y, z], axis=1)
-
-
-def unroll(front: Array) -> Array:
-    """Unrolled coordinates of the points ``(n, 2)`` of the front seen at (x, y)."""
-    flat = front.copy()
-    for _ in range(60):
-        flat += 0.7 * (front - loft(flat)[:, :2])
-    return flat
-
-
-def _bump(x: Array, y: Array, at: tuple[float, float], spread: tuple[float, float]) -> Array:
-    return np.asarray(
-        np.exp(-0.5 * (((np.abs(x) - at[0]) / spread[0]) ** 2 + ((y - at[1]) / spread[1]) ** 2))
-    )
-
-
-# Broad relief of the face: centre (|x|, y), spread, height towards the viewer.
-_RELIEF = (
-    ((2.9, -1.75), (2.0, 0.6), 0.35),  # brow ridge
-    ((0.0, -1.9), (1.0, 0.7), 0.1),  # glabella
-    ((2.6, -0.2), (1.5, 0.8), -0.55),  # eye socket
-    ((1.5, 0.2), (0.6, 0.8), -0.35),  # beside the root of the nose
-    ((4.9, 2.2), (1.5, 1.1), 0.35),  # cheek bone
-    ((3.2, 3.6), (1.6, 1.5), 0.35),  # cheek
-    ((0.0, 6.3), (2.4, 1.5), 0.45),  # the teeth under the lips
-    ((3.3, 6.6), (0.9, 0.9), -0.15),  # beside the mouth's corners
-    ((0.0, 8.35), (1.5, 0.45), -0.35),  # under the lower lip
-    ((0.0, 9.9), (1.3, 0.9), 0.5),  # chin
-    ((0.0, 5.0), (0.22, 0.5), -0.1),  # philtrum
-    ((0.5, 5.0), (0.2, 0.5), 0.06),
-    ((5.9, -3.2), (0.9, 1.4), -0.2),  # temple
-)
-
-_NOSE_RIDGE = PchipInterpolator(
-    [-2.0, -1.2, -0.5, 0.5, 1.5, 2.5, 3.15, 3.6, 4.0, 4.35, 4.7],
-    [0.0, 0.05, 0.3, 0.8, 1.3, 1.85, 2.3, 2.15, 1.35, 0.3, 0.0],
-)
-_NOSE_WIDTH = PchipInterpolator([-2.0, -0.5, 0.8, 2.2, 3.2, 4.7], [0.6, 0.7, 0.75, 0.85, 0.95, 0.9])
-
-
-def _nose(x: Array, y: Array) -> Array:
-    inside = np.clip(y, -2.0, 4.7)
-    ridge = _NOSE_RIDGE(inside) * np.exp(-((np.abs(x) / _NOSE_WIDTH(inside)) ** 2.2))
-    wing = 1.0 * np.exp(
-        -((np.abs((np.abs(x) - 1.1) / 0.52)) ** 3) - (np.abs(y - 3.5) / 0.62) ** 3
-    )
-    return np.asarray((np.abs(ridge) ** 3 + wing**3 + 1e-12) ** (1 / 3))
-
-
-def _ball_depth(x: Array, y: Array) -> Array:
-    """Depth of the eyeball's front (+inf beside it)."""
-    square = 1 - ((np.abs(x) - EYEBALL_CENTRE[0]) / EYEBALL_RADII[0]) ** 2 - (
-        (y - EYEBALL_CENTRE[1]) / EYEBALL_RADII[1]
-    ) ** 2
-    rise = EYEBALL_RADII[2] * np.sqrt(np.clip(square, 0, None))
-    return np.asarray(np.where(square > 0, EYEBALL_CENTRE[2] - rise, np.inf))
-
-
-def sculpt(flat: Array) -> Array:
-    """The head with its face: unrolled coordinates ``(n, 2)`` to positions ``(n, 3)``."""
-    points = loft(flat)
-    x, y = points[:, 0], points[:, 1]
-    front = np.clip(np.cos(flat[:, 0] / UNROLL_RADIUS), 0, 1) * (flat[:, 1] < 12.5)
-    height = np.zeros(len(points))
-    for at, spread, rise in _RELIEF:
-        height += rise * _bump(x, y, at, spread)
-    points[:, 2] -= front * (height + _nose(x, y))
-    lids = _ball_depth(x, y) - LID_THICKNESS
-    near = (flat[:, 1] < 3) & (points[:, 2] < 0)
-    points[:, 2] = np.where(near, _smooth_minimum(points[:, 2], lids), points[:, 2])
-    return points
-
-
-def _smooth_minimum(first: Array, second: Array, softness: float = 0.25) -> Array:
-    gap = np.clip(0.5 + 0.5 * (second - first) / softness, 0, 1)
-    second = np.where(np.isfinite(second), second, first)
-    return np.asarray(second * (1 - gap) + first * gap - softness * gap * (1 - gap))
 
 
 def _curve(knots: dict[int, tuple[float, float]], steps: int, symmetric: bool) -> Array:
@@ -271,31 +145,27 @@ class _Half:
 
     def add_grid(self, rows: list[Ints], *, closed: bool = False) -> None:
         """Join rows of vertices, each listed clockwise around what they enclose, outside first."""
-        for near, far in zip(rows[:-1], rows[1:], strict=True):
-            a, b = near, far
-            if closed:
-                a, b = np.r_[near, near[0]], np.r_[far, far[0]]
+        for near, far in pairwise(rows):
+            a, b = (np.r_[near, near[0]], np.r_[far, far[0]]) if closed else (near, far)
             self.triangles.append(np.c_[a[:-1], a[1:], b[1:]])
             self.triangles.append(np.c_[a[:-1], b[1:], b[:-1]])
 
 
-HINGE = np.array([0.0, 1.5, -0.2])
+def _jaw_share(places: Array, side: Array | None = None) -> Array:
+    """How far skin follows the jaw: all below the line from the hinge to the mouth, none above.
 
-
-def _jaw_share(places: Array) -> Array:
-    """How far skin follows the jaw: all below the line from the hinge to the mouth, none above."""
+    Between the mouth's corners the lips part along that line: ``side`` is −1 on the upper lip and
+    +1 on the lower one, where their heights do not tell.
+    """
     x, y, z = places.T
     along = np.clip((z - HINGE[2]) / (-8.7 - HINGE[2]), 0, 1.1)
     line = HINGE[1] + along * (6.5 - HINGE[1])
-    softness = 0.15 + 2.6 * np.clip((np.abs(x) - 1.2) / 3.0, 0, 1)
-    share = _smooth_step((y - line) / softness + 0.5)
-    neck = _smooth_step((15.5 - y + 0.25 * z) / 4.0)
-    return np.asarray(share * neck * _smooth_step((2.5 - z) / 3.0))
-
-
-def _smooth_step(t: Array) -> Array:
-    t = np.clip(t, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t))
+    side = np.sign(y - line) if side is None else side
+    passing = smooth_step((y - line) / 2.4 + 0.5)
+    parted = np.clip(1 - (x / 2.31) ** 2, 0, 1) ** 0.6 * side
+    share = passing * (1 - np.abs(parted)) + np.clip(parted, 0, 1)
+    neck = smooth_step((11.0 - y - 0.5 * z) / 3.0)
+    return np.asarray(share * neck * smooth_step((2.5 - z) / 3.0))
 
 
 def _add_landmarks(half: _Half) -> None:
@@ -331,9 +201,7 @@ def _add_eyeball(half: _Half) -> None:
         disc = np.sin(polar) * np.c_[np.cos(turn), np.sin(turn)]
         ball = np.c_[disc, np.full(24, -np.cos(polar))] * EYEBALL_RADII
         rows.append(
-            half.add(
-                ball[:, :2], EYEBALL_CENTRE + ball, "eyeball", anchors=EYEBALL_CENTRE, jaw=0.0
-            )
+            half.add(ball[:, :2], EYEBALL_CENTRE + ball, "eyeball", anchors=EYEBALL_CENTRE, jaw=0.0)
         )
     half.add_grid(rows[::-1], closed=True)
 
@@ -349,8 +217,7 @@ def _add_mouth(half: _Half) -> Array:
     """Lips, the mouth's inside and the teeth; the outline of the opening in the drawing."""
     outer, inner, side = _lip_curves()
     arch = side * np.sqrt(1 - (inner[:, 0] / 2.31) ** 2)
-    parting, jaw = _INNER_PARTING * arch, 0.5 + 0.5 * arch
-    drawn = inner + np.c_[np.zeros(13), parting]
+    drawn = inner + np.c_[np.zeros(13), _INNER_PARTING * arch]
     fall = np.sqrt(np.clip(1 - (outer[:, 0] / 2.75) ** 2, 0, 1))
     rings = []
     for t in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -360,7 +227,7 @@ def _add_mouth(half: _Half) -> Array:
         place[:, :2] = inner + t * (outer - inner)
         swell = np.where(side > 0, 0.5, 0.4) * np.sin(np.pi * (0.18 + 0.82 * t)) * fall
         place[:, 2] -= swell * (t < 1)
-        rings.append(half.add(flat, place, jaw=jaw))
+        rings.append(half.add(flat, place, jaw=_jaw_share(place, side)))
     half.marks.update(zip(range(62, 67), rings[0][::3], strict=True))
     half.marks.update(zip(range(51, 58), rings[-1][::2], strict=True))
     opening = half.flat[-5]
@@ -368,21 +235,22 @@ def _add_mouth(half: _Half) -> Array:
         flat = unroll(_MOUTH_CENTRE + scale * (outer - _MOUTH_CENTRE))
         flat[[0, -1], 0] = 0
         place = sculpt(flat)
-        half.add(flat, place, jaw=jaw + (_jaw_share(place) - jaw) * (scale - 1) / 0.5)
-    edge = half.places[-7]
-    _add_mouth_inside(half, rings[0], edge, jaw)
+        half.add(flat, place, jaw=_jaw_share(place, side))
+    _add_mouth_inside(half, half.places[-7], half.jaws[-7])
     return opening
 
 
-def _add_mouth_inside(half: _Half, edge: Ints, places: Array, jaw: Array) -> None:
-    blank = np.zeros((len(edge), 2))
-    inner = [half.add(blank, places, "gum", jaw=jaw)]
+def _add_mouth_inside(half: _Half, places: Array, jaw: Array) -> None:
+    def depth(back: float) -> Array:
+        return np.tile([0.0, back], (13, 1))
+
+    inner = [half.add(depth(0), places, "gum", jaw=jaw)]
     for back, spread in ((0.5, 0.25), (1.6, 0.7), (4.0, 0.8)):
         place = places + np.c_[np.zeros(13), spread * np.sign(jaw - 0.5), np.full(13, back)]
-        inner.append(half.add(blank + [0, back], place, "gum", anchors=places, jaw=jaw))
+        inner.append(half.add(depth(back), place, "gum", anchors=places, jaw=jaw))
     half.add_grid(inner)
     end = half.places[-1]
-    middle = half.add(blank + [0, 9], end * [0, 1, 1], "gum", anchors=end, jaw=jaw)
+    middle = half.add(depth(6), end * [0, 1, 1], "gum", anchors=end, jaw=jaw)
     half.add_grid([inner[-1], middle])
     for top, bottom, follow in ((5.2, 6.72, 0.0), (6.65, 7.4, 1.0)):
         _add_teeth(half, top, bottom, follow)
@@ -450,7 +318,7 @@ def _fill(half: _Half, holes: list[Array]) -> None:
     flat[nose[:, 0] == 0, 0] = 0
     face = _grid(np.arange(0, 10.5, 0.75), np.arange(-8, 14, 0.65))
     rest = _grid(np.linspace(0, 22, 15), np.arange(-17.0, 41, 1.6))
-    rest[rest[:, 0] > 21.2, 0] = np.pi * UNROLL_RADIUS
+    rest[rest[:, 0] > 21.5, 0] = np.pi * UNROLL_RADIUS
     skin = PARTS.index("skin")
     for points, clearance in ((flat, 0.16), (face, 0.42), (rest, 1.1)):
         taken = np.concatenate(half.flat)[np.concatenate(half.parts) == skin]
@@ -504,9 +372,9 @@ def _whole(half: _Half, lids: Ints) -> FaceMesh:
     def both(values: Array) -> Array:
         return np.concatenate([values, mirrored(values[~central])])
 
-    landmarks = np.empty(68, np.int64)
+    landmarks, mirror = np.empty(68, np.int64), scheme("ibug68").mirror
     for mark, number in half.marks.items():
-        landmarks[mark], landmarks[_MIRROR[mark]] = number, twin[number]
+        landmarks[mark], landmarks[mirror[mark]] = number, twin[number]
     triangles = np.r_[triangles, twin[triangles][:, ::-1]]
     parts, jaws = np.concatenate(half.parts), np.concatenate(half.jaws)
     part = np.r_[parts, parts[~central]].astype(np.int8)
@@ -518,18 +386,7 @@ def _whole(half: _Half, lids: Ints) -> FaceMesh:
         part=part,
         jaw=np.r_[jaws, jaws[~central]],
         triangles=triangles[np.argsort(hair, kind="stable")].astype(np.int32),
-        n_bare=np.count_nonzero(~hair),
+        n_bare=int(np.count_nonzero(~hair)),
         landmarks=landmarks,
         lids=(lids, twin[lids]),
     )
-
-
-def inside(points: Array, polygon: Array) -> npt.NDArray[np.bool_]:
-    """Whether each point ``(n, 2)`` lies inside the closed polygon ``(m, 2)``."""
-    x, y = points[:, :1], points[:, 1:]
-    ax, ay = polygon.T
-    bx, by = np.roll(polygon, -1, axis=0).T
-    crosses = (ay > y) != (by > y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        at = ax + (y - ay) * (bx - ax) / (by - ay)
-    return np.asarray(np.count_nonzero(crosses & (x < at), axis=1) % 2 == 1)

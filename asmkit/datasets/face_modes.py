@@ -13,14 +13,11 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.datasets.face_mesh import (
+from asmkit.datasets.face_mesh import HINGE, PARTS, FaceMesh, face_mesh
+from asmkit.datasets.face_sculpt import (
     EYEBALL_CENTRE,
     EYEBALL_RADII,
-    HINGE,
     LID_THICKNESS,
-    PARTS,
-    FaceMesh,
-    face_mesh,
     mirrored,
 )
 
@@ -165,7 +162,9 @@ def _eye_closing(mesh: FaceMesh, side: int) -> Array:
 def _uneven(mesh: FaceMesh) -> Array:
     """Smooth fields without symmetry: no face is its own mirror image."""
     rng = np.random.default_rng(68)
-    at = np.c_[rng.uniform(-6, 6, _N_UNEVEN), rng.uniform(-4, 11, _N_UNEVEN), np.full(_N_UNEVEN, -7)]
+    at = np.c_[
+        rng.uniform(-6, 6, _N_UNEVEN), rng.uniform(-4, 11, _N_UNEVEN), np.full(_N_UNEVEN, -7)
+    ]
     offset = rng.normal(0, 0.14, (_N_UNEVEN, 3))
     away = (mesh.anchors[None] - at[:, None]) / [2.2, 2.2, 4.0]
     weight = np.exp(-0.5 * np.sum(away**2, axis=2))
@@ -215,7 +214,7 @@ def shape_face(identity: Array, expression: Array) -> Array:
     vertices = mesh.vertices + moved.reshape(-1, 3)
     for side, lids in enumerate(mesh.lids):
         _clear_eyeball(vertices, lids, side)
-    return vertices
+    return np.asarray(vertices)
 
 
 def _clear_eyeball(vertices: Array, lids: npt.NDArray[np.int64], side: int) -> None:

@@ -44,7 +44,8 @@ def z_buffer(
 ) -> tuple[Float32s, Float32s]:
     """Depth ``(fine, fine)`` and attributes of the samples of a picture of ``size`` pixels."""
     step = fine / size
-    at = (vertices + [0.5, 0.5, 0]) * [step, step, 1] - [0.5, 0.5, 0]
+    half_pixel = np.array([0.5, 0.5, 0])
+    at = (vertices + half_pixel) * [step, step, 1] - half_pixel
     depth = np.full((fine, fine), np.inf, np.float32)
     samples = np.empty((fine, fine, attributes.shape[1]), np.float32)
     rasterize(at, triangles, attributes, depth, samples)
@@ -73,7 +74,7 @@ def _openness(long_hair: bool) -> Float32s:
     # the mean mouth is shut, but what shows its inside is an open one
     open_share[mesh.part == PARTS.index("teeth")] = 0.7
     open_share[mesh.part == PARTS.index("gum")] = 0.6
-    return open_share[:, None].astype(np.float32)
+    return np.asarray(open_share[:, None], np.float32)
 
 
 def _views(n: int) -> Array:
@@ -93,7 +94,7 @@ def _lights(rng: np.random.Generator) -> Float32s:
     direction = np.stack(
         [np.sin(azimuth) * np.cos(height), -np.sin(height), -np.cos(azimuth) * np.cos(height)], 1
     )
-    tint = 1 + rng.normal(0, 0.05, (3, 3)).clip(-0.12, 0.12)
+    tint = 1 + rng.normal(0, 0.035, (3, 3)).clip(-0.1, 0.1)
     ambient = rng.uniform(0.3, 0.7)
     key = (1.2 - ambient) * rng.uniform(0.7, 1.1)
     power = np.array([ambient, key, rng.uniform(0.0, 0.3)])[:, None]
@@ -125,9 +126,8 @@ def _photograph(rng: np.random.Generator, image: Float32s) -> npt.NDArray[np.uin
         lines = np.moveaxis(image, axis, 0)
         between = lines[2:] + lines[:-2] - 2 * lines[1:-1]
         lines[1:-1] += soft * between
-    grain = rng.standard_normal(image.shape, np.float32)
-    grain *= np.float32(rng.beta(1, 3) * 0.06)
-    image = image.clip(0, None, out=image) ** np.float32(rng.uniform(0.8, 1.2))
-    image *= np.float32(rng.uniform(0.9, 1.2))
-    image += grain
+    contrast, gain = rng.uniform([0.8, 0.9], 1.2).astype(np.float32)
+    image = image.clip(0, None, out=image) ** contrast * gain
+    grain = np.float32(rng.beta(1, 3) * 0.06)
+    image += grain * rng.standard_normal(image.shape, np.float32)
     return np.asarray((image.clip(0, 1, out=image) * 255 + 0.5).astype(np.uint8))

@@ -1,6 +1,6 @@
 """The skin, hair, eyes and clothes of the synthetic faces: an atlas painted by hand.
 
-The atlas is the unrolled head (see :mod:`asmkit.datasets.face_mesh`), finest on the face, with a
+The atlas is the unrolled head (see :mod:`asmkit.datasets.face_sculpt`), finest on the face, with a
 strip beside it for eyes, teeth, gums and ears. It is a sum of fixed layers, each times a colour
 that is drawn for every face: ``atlas = layers (rows, columns, k) @ colours (k, 4)``; the fourth
 channel is gloss.
@@ -9,6 +9,7 @@ channel is gloss.
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from scipy.ndimage import gaussian_filter
 
 from asmkit._kernels.raster import add_noise, blend_layers
 from asmkit.datasets.face_hair import HAIR_STYLES, beyond_hairline
-from asmkit.datasets.face_mesh import PARTS, FaceMesh, face_mesh, inside
+from asmkit.datasets.face_mesh import PARTS, FaceMesh, face_mesh
+from asmkit.datasets.face_sculpt import inside
 
 __all__ = ["ATLAS_SIDE", "LAYERS", "atlas_coordinates", "atlas_layers", "paint"]
 
@@ -32,8 +34,8 @@ _EYE_SCALE = 14.0
 LAYERS = (
     "skin", "lips", "lip line", "brow", "brow edge", "lash", "socket", "nostril", "blush",
     "beard", "moustache", "freckles", "folds", *HAIR_STYLES, "cloth",
-    "long hair", "sclera", "iris", "pupil", "teeth", "gum", "mottle", "mottle fine", "veins", "ear shade",
-    "long strands", *(f"{style} strands" for style in HAIR_STYLES),
+    "long hair", "sclera", "iris", "pupil", "teeth", "gum", "mottle", "mottle fine", "veins",
+    "ear shade", "long strands", *(f"{style} strands" for style in HAIR_STYLES),
 )  # fmt: skip
 
 
@@ -61,7 +63,7 @@ def atlas_coordinates(mesh: FaceMesh, gaze: Array) -> Float32s:
 def _near(points: Array, line: Array) -> Array:
     """Distance of each of ``points (..., 2)`` to the polyline ``line (m, 2)``."""
     best = np.full(points.shape[:-1], np.inf)
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         along = end - start
         t = np.clip((points - start) @ along / (along @ along), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - start - t[..., None] * along, axis=-1))
@@ -111,7 +113,7 @@ def _paint_face(square: dict[str, Array], flat: Array, rng: np.random.Generator)
     square["lip line"] += np.exp(-0.5 * (_near(flat, _marks([60, 67, 66, 65, 64])) / 0.1) ** 2)
 
     brow = _marks(list(range(22, 27)))
-    distance = _near(right, brow + [0, 0.08])
+    distance = _near(right, brow + np.array([0, 0.08]))
     thick = np.interp(a, [1.0, 1.6, 4.0, 5.6], [0.26, 0.3, 0.24, 0.12])
     hairs = 0.75 + 0.25 * np.clip(_noise(rng, a.shape, (1.2, 0.5)), -1, 1)
     square["brow"][:] = (1 - _ramp(distance, 0.6 * thick, 1.3 * thick)) * hairs
@@ -123,7 +125,7 @@ def _paint_face(square: dict[str, Array], flat: Array, rng: np.random.Generator)
     square["socket"][:] = _blob(right, (2.9, -0.75), (1.4, 0.4)) + 0.6 * _blob(
         right, (2.7, 1.1), (1.2, 0.35)
     )
-    crease = upper + [[-0.05, -0.25], [0, -0.42], [0.05, -0.42], [0.2, -0.1]]
+    crease = upper + np.array([[-0.05, -0.25], [0, -0.42], [0.05, -0.42], [0.2, -0.1]])
     square["socket"] += 0.9 * np.exp(-0.5 * (_near(right, crease) / 0.07) ** 2)
     square["nostril"][:] = _blob(right, (0.62, 4.0), (0.3, 0.16)).clip(0, 0.8) / 0.8
     square["blush"][:] = _blob(right, (4.3, 3.0), (1.6, 1.2)) + 0.7 * _blob(
@@ -147,9 +149,11 @@ def _paint_face(square: dict[str, Array], flat: Array, rng: np.random.Generator)
 def _paint_beard(square: dict[str, Array], right: Array, rng: np.random.Generator) -> None:
     a, b = right[..., 0], right[..., 1]
     bare = 1 - square["lips"]
-    bristles = 0.7 + 0.3 * np.clip(_noise(rng, a.shape, (1.0, 0.6)), -1, 1)
+    bristles = 0.8 + 0.3 * np.clip(_noise(rng, a.shape, (1.0, 0.6)), -1, 1) * (1 - _ramp(a, 5, 8))
     upper_edge = np.interp(a, [0, 1.8, 3.0, 5.0, 7.5, 9.5], [7.9, 7.4, 7.0, 6.5, 4.5, 0.0])
-    beard = _ramp(b - upper_edge, -0.3, 0.5) * (1 - _ramp(b, 13.0, 14.5)) * (1 - _ramp(a, 10.0, 11.0))
+    beard = (
+        _ramp(b - upper_edge, -0.3, 0.5) * (1 - _ramp(b, 13.0, 14.5)) * (1 - _ramp(a, 10.0, 11.0))
+    )
     square["beard"][:] = beard * bare * bristles
     centre = np.interp(a, [0, 2.4, 3.3], [5.05, 5.35, 6.6])
     moustache = np.exp(-0.5 * ((b - centre) / 0.33) ** 4) * (1 - _ramp(a, 2.9, 3.4))
@@ -182,24 +186,40 @@ def _paint_strip(strip: dict[str, Array], rng: np.random.Generator) -> None:
     strip["teeth"][:] = tooth * (1 - 0.35 * gaps) * _ramp(row.astype(float), 68.0, 73.0)
     strip["teeth"] *= 1 - 0.75 * _ramp(np.abs(column - 31.5), 8.0, 22.0)
     strip["gum"][:] = (row >= 64) & (row < 71) | (row >= 96) & (row < 128)
-    strip["gum"][:] *= np.where(row > 100, np.interp(row, [111, 114, 122], [1, 0.5, 0.12]), 1)
+    strip["gum"][:] *= np.where(row > 100, np.interp(row, [111, 114, 120], [1, 0.6, 0.2]), 1)
     ear = (row >= 128) & (row < 192)
     strip["skin"][:] = ear
     strip["blush"][:] = 0.6 * ear
     u, v = (column - 31.5) / 7.0, (row - 159.5) / 7.0
     around = np.hypot(u / (1.5 - 0.15 * v), v / 3.0)
-    strip["ear shade"][:] = ear * (_ramp(0.6 - around, 0, 0.3) + 0.5 * np.exp(-0.5 * ((around - 0.8) / 0.06) ** 2))
+    strip["ear shade"][:] = ear * (
+        _ramp(0.6 - around, 0, 0.3) + 0.5 * np.exp(-0.5 * ((around - 0.8) / 0.06) ** 2)
+    )
     strip["long hair"][:] = row >= 192
     strip["long strands"][:] = (row >= 192) * _noise(rng, row.shape, (6.0, 0.8))
 
 
 _SKIN_TONES = np.array(
-    [[0.96, 0.80, 0.71], [0.90, 0.70, 0.58], [0.78, 0.57, 0.43], [0.60, 0.41, 0.29], [0.36, 0.24, 0.17]]
+    [
+        [0.96, 0.80, 0.71],
+        [0.90, 0.70, 0.58],
+        [0.78, 0.57, 0.43],
+        [0.60, 0.41, 0.29],
+        [0.36, 0.24, 0.17],
+    ]
 )
 _HAIR_TONES = np.array(
-    [[0.09, 0.07, 0.06], [0.17, 0.11, 0.07], [0.30, 0.20, 0.12], [0.55, 0.40, 0.24], [0.62, 0.60, 0.58]]
+    [
+        [0.09, 0.07, 0.06],
+        [0.17, 0.11, 0.07],
+        [0.30, 0.20, 0.12],
+        [0.55, 0.40, 0.24],
+        [0.62, 0.60, 0.58],
+    ]
 )
-_IRIS_TONES = np.array([[0.22, 0.12, 0.06], [0.33, 0.22, 0.10], [0.30, 0.40, 0.50], [0.30, 0.38, 0.26]])
+_IRIS_TONES = np.array(
+    [[0.22, 0.12, 0.06], [0.33, 0.22, 0.10], [0.30, 0.40, 0.50], [0.30, 0.38, 0.26]]
+)
 
 
 def _tone(rng: np.random.Generator, tones: Array) -> Array:

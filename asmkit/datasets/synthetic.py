@@ -1,6 +1,6 @@
 """Faces that asmkit renders itself, with exact landmarks and pose.
 
-A hand-sculpted head (:mod:`asmkit.datasets.face_mesh`) is given a random identity and expression,
+A hand-sculpted head (:mod:`asmkit.datasets.face_sculpt`) is given a random identity and expression,
 skin, hair, light and pose, and drawn by a z-buffer. Nothing is learned from or copied out of any
 data set, so the faces are free to use. They serve demonstrations and tests; a network trained on
 them alone does not do well on photographs.
@@ -11,6 +11,7 @@ same rotation: pose and landmarks belong to each other exactly.
 
 from __future__ import annotations
 
+import operator
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -18,12 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from asmkit.annotations import Annotation, write
 from asmkit.datasets.face_hair import HAIR_STYLES, grow_hair
-from asmkit.datasets.face_mesh import BODY_START, PARTS, face_mesh
+from asmkit.datasets.face_mesh import PARTS, face_mesh
 from asmkit.datasets.face_modes import sample_expression, sample_identity, shape_face
 from asmkit.datasets.face_render import SUPERSAMPLING, draw
+from asmkit.datasets.face_sculpt import BODY_START
 from asmkit.images import write_image
 from asmkit.pose import euler_to_rotation
 from asmkit.threads import run_chunks
@@ -108,13 +111,13 @@ def synthetic_faces(
     ------
     ValueError
         If ``n`` or ``seed`` is negative or ``size`` is less than 32.
+    TypeError
+        If one of them is not a whole number.
     """
-    if n < 0:
-        raise ValueError(f"n: got {n}, expected 0 faces or more")
-    if seed < 0:
-        raise ValueError(f"seed: got {seed}, expected a whole number of 0 or more")
-    if size < _SMALLEST:
-        raise ValueError(f"size: got {size} pixels, expected at least {_SMALLEST}")
+    n, seed, size = (
+        _whole_number(*given)
+        for given in ((n, "n", 0), (seed, "seed", 0), (size, "size", _SMALLEST))
+    )
     faces = SyntheticFaces(
         images=np.empty((n, size, size, 3), np.uint8),
         points=np.empty((n, 68, 2)),
@@ -123,30 +126,47 @@ def synthetic_faces(
         euler=np.empty((n, 3)),
         visibility=np.empty((n, 68), np.bool_),
     )
-    run_chunks(lambda start, stop: _render_range(faces, seed, start, stop), n, min_chunk=8)
+    with tqdm(total=n, desc="faces", unit="face", disable=not progress) as bar:
+
+        def render(start: int, stop: int) -> None:
+            for i in range(start, stop):
+                _render(faces, seed, i)
+                bar.update()
+
+        first = min(n, 1)
+        render(0, first)  # fills the caches that the threads share
+        run_chunks(lambda start, stop: render(first + start, first + stop), n - first, min_chunk=8)
     return faces
 
 
-def _render_range(faces: SyntheticFaces, seed: int, start: int, stop: int) -> None:
+def _whole_number(value: int, name: str, lowest: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: got {value!r}, expected a whole number") from error
+    if number < lowest:
+        raise ValueError(f"{name}: got {number}, expected a whole number of at least {lowest}")
+    return number
+
+
+def _render(faces: SyntheticFaces, seed: int, i: int) -> None:
     size = faces.images.shape[1]
-    for i in range(start, stop):
-        rng = np.random.default_rng([seed, i])
-        style, long_hair = _sample_hair(rng)
-        head = shape_face(sample_identity(rng), sample_expression(rng))
-        head = grow_hair(head, style, rng.uniform(0.2, 1.3), rng.uniform(0.3, 1.2))
-        euler = _sample_euler(rng)
-        rotation = euler_to_rotation(euler)
-        marks = face_mesh().landmarks
-        turned = _turn(rng, head, euler, rotation)
-        scale, shift = _frame(rng, turned[marks, :2], size)
-        placed = turned * scale + [*shift, 0.0]
-        image, depth = draw(rng, placed, size, style, long_hair)
-        faces.images[i] = image
-        faces.points[i] = placed[marks, :2]
-        faces.points3d[i] = head[marks]
-        faces.rotation[i] = rotation
-        faces.euler[i] = euler
-        faces.visibility[i] = _visible(placed[marks], depth, _HIDDEN_BEHIND * scale)
+    rng = np.random.default_rng([seed, i])
+    style, long_hair = _sample_hair(rng)
+    head = shape_face(sample_identity(rng), sample_expression(rng))
+    head = grow_hair(head, style, rng.uniform(0.2, 1.3), rng.uniform(0.3, 1.2))
+    euler = _sample_euler(rng)
+    rotation = euler_to_rotation(euler)
+    marks = face_mesh().landmarks
+    turned = _turn(rng, head, euler, rotation)
+    scale, shift = _frame(rng, turned[marks, :2], size)
+    placed = turned * scale + [*shift, 0.0]
+    faces.images[i], depth = draw(rng, placed, size, style, long_hair)
+    faces.points[i] = placed[marks, :2]
+    faces.points3d[i] = head[marks]
+    faces.rotation[i] = rotation
+    faces.euler[i] = euler
+    faces.visibility[i] = _visible(placed[marks], depth, _HIDDEN_BEHIND * scale)
 
 
 def _sample_hair(rng: np.random.Generator) -> tuple[str, bool]:

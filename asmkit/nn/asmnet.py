@@ -50,6 +50,6 @@ class ASMNet(LandmarkNetwork):
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in TAPS:
-                # Not x.mean((2, 3)): its gradient is not channels-last, and slows every layer below.
+                # Not x.mean((2, 3)): its gradient is not channels-last and slows all below.
                 pooled.append(torch.flatten(adaptive_avg_pool2d(x, 1), 1))  # (n, channels)
         return self.heads(torch.cat(pooled, 1))  # (n, 536)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asmkit._extras import require
 from asmkit._files import replacing
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import read_tensors, write_tensors
@@ -40,7 +41,7 @@ class Deployed(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """``images (n, s, s, 3)`` uint8 RGB to points ``(n, p, 2)`` and yaw, pitch, roll ``(n, 3)``."""
+        """RGB uint8 ``(n, s, s, 3)`` to points ``(n, p, 2)`` and yaw, pitch, roll ``(n, 3)``."""
         output = self.network(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
         return to_crop(output.points, self.size), torch.rad2deg(output.angles)
 
@@ -122,8 +123,6 @@ def export_onnx(
     RuntimeError
         When ONNX Runtime and torch differ by more than 1e-4 of half a crop.
     """
-    from asmkit._extras import require
-
     onnx = require("onnx", "nn")
     require("onnxscript", "nn")
     deployed = Deployed(network, size).eval()

@@ -104,12 +104,14 @@ class MobileNetV2(LandmarkNetwork):
         Landmarks to predict.
     width : float
         Channel multiplier.
+    dropout : float
+        Share of the pooled features dropped in training; none in the paper's baseline.
     """
 
-    def __init__(self, n_points: int, *, width: float = 1.0) -> None:
+    def __init__(self, n_points: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
         blocks = list(bottlenecks(width, 17))
         features = scaled(1280, max(width, 1.0))
-        super().__init__(n_points, features)
+        super().__init__(n_points, features, dropout=dropout)
         first, last = scaled(32, width), blocks[-1][1]
         self.trunk = nn.Sequential(
             conv_bn(3, first, 3, stride=2),

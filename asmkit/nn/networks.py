@@ -10,14 +10,16 @@ from asmkit.nn.mobilenet import MobileNetV2
 
 __all__ = ["NETWORKS", "build_network"]
 
-#: Name in a recipe and on the command line → class called as ``(n_points, width=…)``.
+#: Name in a recipe and on the command line → class called as ``(n_points, width=…, dropout=…)``.
 NETWORKS: dict[str, Callable[..., LandmarkNetwork]] = {
     "asmnet": ASMNet,
     "mobilenetv2": MobileNetV2,
 }
 
 
-def build_network(arch: str, n_points: int, width: float = 1.0) -> LandmarkNetwork:
+def build_network(
+    arch: str, n_points: int, width: float = 1.0, dropout: float = 0.0
+) -> LandmarkNetwork:
     """Make an untrained network by its name.
 
     Raises
@@ -29,4 +31,4 @@ def build_network(arch: str, n_points: int, width: float = 1.0) -> LandmarkNetwo
         raise ValueError(
             f"unknown architecture {arch!r}; expected one of {', '.join(sorted(NETWORKS))}"
         )
-    return NETWORKS[arch](n_points, width=width)
+    return NETWORKS[arch](n_points, width=width, dropout=dropout)

@@ -26,6 +26,8 @@ class Recipe:
     # -- network
     arch: str = "asmnet"
     width: float = 1.0
+    #: share of the pooled features dropped in training; 0.3 in the ASMNet paper
+    dropout: float = 0.3
     #: side of the square crop in pixels
     input_size: int = 112
     #: side of the crop in units of the longer side of the tight landmark box
@@ -85,7 +87,7 @@ class Recipe:
             _check_type(field.name, getattr(self, field.name), field.default)
         for name in ("width", "input_size", "margin", "epochs", "batch_size", "learning_rate"):
             _check_range(name, getattr(self, name), low=0.0, open_low=True)
-        for name in ("mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"):
+        for name in ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"):
             _check_range(name, getattr(self, name), low=0.0, high=1.0)
         if self.input_size < 32:
             raise ValueError(f"recipe: input_size is {self.input_size}, expected at least 32")

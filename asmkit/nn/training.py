@@ -297,7 +297,9 @@ def averaged_network(state: TrainingState) -> LandmarkNetwork:
 
 
 def _initial_state(parts: _Parts, recipe: Recipe) -> TrainingState:
-    network = build_network(recipe.arch, parts.training.points.shape[1], recipe.width)
+    network = build_network(
+        recipe.arch, parts.training.points.shape[1], recipe.width, recipe.dropout
+    )
     network.start_from(_mean_shape(parts, recipe))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     decay = recipe.ema

@@ -1,0 +1,107 @@
+"""``asmkit evaluate``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["command", "table"]
+
+
+@click.command("evaluate")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder of annotated images."
+)
+@click.option(
+    "--boxes",
+    type=click.Choice(["truth", "detector"]),
+    default="truth",
+    show_default=True,
+    help="Look into the tight boxes of the annotated landmarks, or into the detector's.",
+)
+@click.option("--normalizer", help="Default: inter-ocular for faces, else box-diagonal.")
+@click.option(
+    "--threshold", type=float, default=0.08, show_default=True, help="Of failure rate and AUC."
+)
+@click.option(
+    "--part",
+    type=click.Choice(["all", "validation"]),
+    default="all",
+    show_default=True,
+    help="All images, or those that a training on this folder holds out.",
+)
+@click.option(
+    "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    run: Path,
+    data: Path,
+    boxes: str,
+    normalizer: str | None,
+    threshold: float,
+    part: str,
+    engine: str | None,
+    as_json: bool,
+) -> None:
+    """Measure a trained network on annotated images.
+
+    NME in per cent of the normalizing distance, angles in degrees. The pose is compared with the
+    scaled-orthographic pose of the annotated landmarks. A face that was not found is a failure.
+
+    \b
+    Examples:
+      asmkit evaluate runs/faces --data test/ --json
+      asmkit evaluate runs/faces --data test/ --boxes detector
+    """
+    from asmkit.annotations import read
+    from asmkit.evaluation import evaluate
+    from asmkit.predictor import load
+    from asmkit.splits import validation_part
+
+    predictor = load(run, engine=engine)
+    annotations = read(data, require_images=True)
+    if part == "validation":
+        share = float(predictor.description["trained"]["validation_share"])
+        held_out = validation_part([a.name for a in annotations], share)
+        annotations = [a for a, out in zip(annotations, held_out, strict=True) if out]
+    evaluation = evaluate(
+        predictor,
+        annotations,
+        boxes=boxes,
+        normalizer=normalizer,
+        threshold=threshold,
+        progress=not as_json,
+    )
+    click.echo(json.dumps(evaluation.summary) if as_json else table(evaluation.summary))
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The summary of an evaluation as lines of text."""
+    rows = [
+        ("faces", f"{summary['n']} ({summary['missed']} not found)"),
+        ("mean NME", f"{_number(summary['nme'])} % ({summary['normalizer']})"),
+        ("median NME", f"{_number(summary['median'])} %"),
+        (
+            f"failures over {100 * summary['threshold']:g} %",
+            f"{_number(summary['failure_rate'])} %",
+        ),
+        (f"area under curve to {100 * summary['threshold']:g} %", f"{summary['auc']:.3f}"),
+    ]
+    if summary["pose_mae"]:
+        angles = ", ".join(f"{name} {_number(e)}°" for name, e in summary["pose_mae"].items())
+        rows.append(("pose error", angles))
+    rows += [
+        (f"  {name}", f"{_number(value)} %")
+        for name, value in summary.get("nme_by_group", {}).items()
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"

@@ -1,0 +1,33 @@
+"""``asmkit export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("export")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write (.onnx)."
+)
+def command(run: Path, out: Path) -> None:
+    """Write a trained network as ONNX, and compare it with torch.
+
+    The file takes uint8 RGB crops (n, size, size, 3) and gives points in pixels of the crop and
+    yaw, pitch, roll in degrees; its metadata "asmkit" says how to crop.
+
+    \b
+    Example:
+      asmkit export runs/faces -o faces.onnx
+    """
+    from asmkit.nn import export_onnx, load_network
+
+    if out.suffix != ".onnx":
+        raise click.BadParameter(f"{out}: expected a name that ends in .onnx", param_hint="--out")
+    network, description = load_network(run)
+    export_onnx(network, description["input_size"], out, description)
+    click.echo(f"{out}: written, equal to torch within 1e-4")

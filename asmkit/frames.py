@@ -1,0 +1,286 @@
+"""How shapes enter the frame of a shape model and leave it again.
+
+A frame knows two things: how training shapes become a mean and deviations from it, and how shapes
+are projected on the modes (`project`) and brought back where they were (`place`). The frames are
+``"similarity"`` (Procrustes, tangent space) and ``"box"`` (the ASMNet paper's).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from asmkit._check import Floats
+from asmkit._kernels import shape as kernels
+from asmkit.alignment import (
+    Similarity,
+    check_spread,
+    cross_products,
+    generalized_procrustes,
+    scale_and_rotation,
+    similarity,
+)
+
+__all__ = ["FRAMES", "Frame", "NoPoseError", "Projector", "Training", "mirrored", "nearest"]
+
+Float64 = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+
+class NoPoseError(ValueError):
+    """Some shape of a chunk has no pose; whoever has the whole batch can say which and why."""
+
+
+class Training(NamedTuple):
+    """A mean ``(p, d)``, deviations from it ``(n, p, d)``, and whether the mean converged."""
+
+    mean: Float64
+    deviations: Float64
+    converged: bool
+
+
+class Projector(Protocol):
+    """Projection of chunks of shapes on given modes; poses are opaque to the caller."""
+
+    def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        """Coefficients ``(n, k)`` of shapes ``(n, p, d)``, and their poses."""
+        ...
+
+    def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
+        """Fill ``out`` (n, p, d) with the shapes of ``coefficients`` in their poses."""
+        ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One choice of ``align``.
+
+    Attributes
+    ----------
+    train : callable
+        ``(shapes, permutation or None) -> Training``; with a permutation the mirror images of the
+        shapes train too.
+    projector : callable
+        ``(mean (p, d), modes (k, p d), dtype) -> Projector``.
+    n_fixed : mapping of int to int
+        Directions in which no deviation can point, by dimension.
+    """
+
+    train: Callable[[Float64, Indices | None], Training]
+    projector: Callable[[Float64, Float64, np.dtype[Any]], Projector]
+    n_fixed: Mapping[int, int]
+
+
+def mirrored(shapes: Float64, permutation: Indices) -> Float64:
+    """Mirror images: x negated about the centroid, points exchanged."""
+    turned = shapes - shapes.mean(axis=-2, keepdims=True)
+    turned[..., 0] *= -1
+    return np.asarray(turned[..., permutation, :])
+
+
+def _train_similarity(shapes: Float64, permutation: Indices | None) -> Training:
+    everyone = _with_mirrored(shapes, permutation)
+    found = generalized_procrustes(everyone)
+    _check_handedness(found.mean, everyone)
+    # Turned as the shapes are on average, so that their order does not matter.
+    turn = scale_and_rotation(found.transforms.rotation.sum(axis=0), np.ones(()))[1]
+    mean = found.mean @ turn.T
+    if permutation is not None:
+        mean = _own_mirror_image(mean, permutation)
+    aligned = similarity(mean, everyone).inverse().apply(everyone)
+    return Training(mean, aligned - mean, found.converged)
+
+
+def _with_mirrored(shapes: Float64, permutation: Indices | None) -> Float64:
+    return (
+        shapes if permutation is None else np.concatenate([shapes, mirrored(shapes, permutation)])
+    )
+
+
+def _check_handedness(mean: Float64, shapes: Float64) -> None:
+    """Refuse shapes that fit the mean far better when reflected."""
+    centred = shapes - shapes.mean(axis=1, keepdims=True)
+    flat = centred.reshape(len(shapes), -1)
+    flat = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    cross = cross_products(flat, mean[None])[:, 0]
+    values = np.linalg.svd(cross, compute_uv=False)
+    total, last = values.sum(axis=1), 2 * values[:, -1]
+    right_handed = np.linalg.det(cross) > 0
+    as_given = 1 - np.where(right_handed, total, total - last) ** 2
+    reflected = 1 - np.where(right_handed, total - last, total) ** 2
+    # Flat or nearly straight shapes fit as well either way: only a clear case is an error.
+    rows = np.flatnonzero((as_given > 1e-3) & (reflected < 0.25 * as_given))
+    if rows.size:
+        raise ValueError(
+            f"shapes: {rows.size} shape(s) look mirrored against the others, the first is number "
+            f"{rows[0] % len(shapes)}; mirroring must also exchange the left and right points"
+        )
+
+
+def _own_mirror_image(mean: Float64, permutation: Indices) -> Float64:
+    """Turn a mean so that mirroring it in x gives itself, by the smallest rotation."""
+    n_dims = mean.shape[1]
+    cross = mean[permutation].T @ mean
+    # The reflection I − 2nnᵀ nearest to the exchange of points: n is its least eigenvector.
+    normal = np.linalg.eigh(cross + cross.T)[1][:, 0]
+    axis = np.eye(n_dims)[0]
+    normal = normal if normal @ axis >= 0 else -normal
+    half = (normal + axis) / np.linalg.norm(normal + axis)
+    rotation = _reflection(half) @ _reflection(normal)
+    mean = mean @ rotation.T
+    mean = (mean + mirrored(mean, permutation)) / 2
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def _reflection(normal: Float64) -> Float64:
+    return np.asarray(np.eye(len(normal)) - 2 * np.outer(normal, normal))
+
+
+class _PlanarSimilarity:
+    """Similarity frame in 2-D, compiled."""
+
+    #: BLAS keeps to one thread below this many multiply-adds; our own threads are outside.
+    max_product = 1 << 18
+    max_rows = 64
+
+    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
+        self._n_modes, self._size = modes.shape
+        planes = modes.reshape(self._n_modes, -1, 2).swapaxes(1, 2).reshape(modes.shape)
+        self._mean = np.ascontiguousarray(mean.T, dtype)
+        self._modes = np.ascontiguousarray(planes, dtype)
+        self._modes_by_point = np.ascontiguousarray(planes.T, dtype)
+        self._n_rows = min(max(self.max_product // modes.size, 4), self.max_rows)
+
+    def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        flat = np.ascontiguousarray(shapes).reshape(len(shapes), -1).view()
+        # One compiled version serves writable and read-only input.
+        flat.flags.writeable = False
+        coefficients = np.empty((len(flat), self._n_modes), flat.dtype)
+        poses = np.empty((len(flat), 4), flat.dtype)
+        n_bad = kernels.project(
+            flat, self._mean, self._modes_by_point, self._block(), coefficients, poses
+        )
+        if n_bad:
+            raise NoPoseError(f"{n_bad} shape(s) without a pose")
+        return coefficients, poses
+
+    def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
+        limited = np.ascontiguousarray(coefficients, self._mean.dtype)
+        flat = out.reshape(len(out), -1)
+        kernels.place(limited, poses, self._mean, self._modes, self._block(), flat)
+
+    def _block(self) -> Floats:
+        return np.empty((self._n_rows, self._size), self._mean.dtype)
+
+
+class _SpatialSimilarity:
+    """Similarity frame in any dimension; one SVD a shape."""
+
+    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
+        self._mean, self._modes, self._dtype = mean, modes, dtype
+
+    def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        poses = similarity(self._mean, shapes)
+        aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._mean
+        coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
+        return coefficients.astype(self._dtype), poses
+
+    def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
+        deviations = coefficients.astype(np.float64) @ self._modes
+        out[...] = poses.apply(self._mean + deviations.reshape(-1, *self._mean.shape))
+
+
+def _similarity_projector(mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> Projector:
+    kind = _PlanarSimilarity if mean.shape[1] == 2 else _SpatialSimilarity
+    return kind(mean, modes, dtype)
+
+
+def nearest(
+    shapes: Float64,
+    mean: Float64,
+    modes: Float64,
+    limit: Callable[[Float64], Float64],
+    tolerance: float = 1e-13,
+    max_iterations: int = 200,
+) -> tuple[Float64, bool]:
+    """Shapes of the model nearest to the given ones: ``argmin ‖x − T(μ + Σ b_i φ_i)‖``.
+
+    Pose and coefficients take turns, each the least-squares optimum given the other, from b = 0 on
+    (Cootes et al. 1995). The first turn is the projection of one smoothing pass. What the turns
+    need of a shape are its cross products with μ and the modes, so they never touch its points.
+
+    Returns
+    -------
+    ndarray, shape (n, p, d)
+    bool
+        Whether the coefficients of every shape came to rest.
+    """
+    n_dims = mean.shape[1]
+    centre = shapes.mean(axis=1, keepdims=True)
+    flat = (shapes - centre).reshape(len(shapes), -1)
+    patterns = np.concatenate([mean[None], modes.reshape(-1, *mean.shape)])
+    cross = cross_products(flat, patterns)
+    coefficients = np.zeros((len(shapes), len(modes)))
+    scale, rotation = np.ones(len(shapes)), np.zeros((len(shapes), n_dims, n_dims))
+    moving = np.arange(len(shapes))
+    for _ in range(max_iterations):
+        if not moving.size:
+            break
+        b, own = coefficients[moving], cross[moving]
+        total = own[:, 0] + np.einsum("nk,nkfe->nfe", b, own[:, 1:])
+        s, r = scale_and_rotation(total, 1.0 + np.einsum("nk,nk->n", b, b))
+        update = limit(np.einsum("nfe,nkfe->nk", r, own[:, 1:]) / s[:, None])
+        scale[moving], rotation[moving], coefficients[moving] = s, r, update
+        moving = moving[np.abs(update - b).max(axis=1) > tolerance]
+    model = mean + (coefficients @ modes).reshape(-1, *mean.shape)
+    placed = Similarity(scale, rotation, centre[:, 0]).apply(model)
+    return np.asarray(placed, dtype=np.float64), moving.size == 0
+
+
+@dataclass(frozen=True, eq=False)
+class _BoxPoses:
+    centre: Float64  # (n, 1, d)
+    size: Float64  # (n, 1, d)
+
+
+def _box_poses(shapes: Floats) -> _BoxPoses:
+    low = shapes.min(axis=1, keepdims=True).astype(np.float64)
+    high = shapes.max(axis=1, keepdims=True).astype(np.float64)
+    check_spread((high - low).min(axis=(1, 2)), np.abs(high + low).max(axis=(1, 2)), "shapes")
+    return _BoxPoses((low + high) / 2, high - low)
+
+
+def _train_box(shapes: Float64, permutation: Indices | None) -> Training:
+    everyone = _with_mirrored(shapes, permutation)
+    poses = _box_poses(everyone)
+    aligned = (everyone - poses.centre) / poses.size
+    mean = aligned.mean(axis=0)
+    return Training(mean, aligned - mean, True)
+
+
+class _Box:
+    """The ASMNet paper's frame: coordinates in units of the landmark box, no rotation removed."""
+
+    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
+        self._mean, self._modes, self._dtype = mean, modes, dtype
+
+    def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        poses = _box_poses(shapes)
+        aligned = (shapes - poses.centre) / poses.size - self._mean
+        coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
+        return coefficients.astype(self._dtype), poses
+
+    def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
+        deviations = coefficients.astype(np.float64) @ self._modes
+        model = self._mean + deviations.reshape(-1, *self._mean.shape)
+        out[...] = poses.centre + poses.size * model
+
+
+FRAMES: Mapping[str, Frame] = {
+    "similarity": Frame(_train_similarity, _similarity_projector, {2: 4, 3: 7}),
+    "box": Frame(_train_box, _Box, {2: 0, 3: 0}),
+}

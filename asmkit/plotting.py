@@ -1,0 +1,251 @@
+"""Pictures: modes of a shape model, error and training curves, landmarks drawn on photos.
+
+The ``plot_…`` functions give a matplotlib figure (``asmkit[plot]``) that no window knows of; the
+``draw_…`` functions give an RGB image and need no more than asmkit itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from asmkit._extras import require
+from asmkit._files import replacing
+from asmkit.images import as_image
+from asmkit.metrics import auc, ced
+from asmkit.model import ShapeModel
+from asmkit.predictor import Prediction
+from asmkit.schemes import Contour, scheme_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "contact_sheet",
+    "draw_landmarks",
+    "draw_prediction",
+    "plot_ced",
+    "plot_modes",
+    "plot_training",
+    "save_figure",
+]
+
+Image = npt.NDArray[np.uint8]
+Doubles = npt.NDArray[np.float64]
+
+_LINE = (120, 230, 120)
+_POINT = (255, 255, 255)
+_BOX = (90, 160, 255)
+
+
+def _figure(width: float, height: float) -> Figure:
+    require("matplotlib", "plot")
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write a figure; the suffix chooses the format (``.png``, ``.pdf``, ``.svg``).
+
+    Raises
+    ------
+    ValueError
+        For a suffix that matplotlib cannot write.
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def plot_modes(model: ShapeModel, n_modes: int = 4, deviations: float = 3.0) -> Figure:
+    """Draw the mean shape and each mode at ± ``deviations`` standard deviations.
+
+    Parameters
+    ----------
+    model : ShapeModel
+        A fitted 2-D model; of a 3-D model, x and y are drawn.
+    n_modes : int
+        The first modes; fewer where the model has fewer.
+    deviations : float
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    count = min(n_modes, model.n_components_)
+    if count < 1:
+        raise ValueError(f"n_modes: got {n_modes}, expected at least 1")
+    steps = np.linspace(-deviations, deviations, 5)
+    figure = _figure(2 * len(steps), 2.1 * count)
+    axes = figure.subplots(count, len(steps), squeeze=False, sharex=True, sharey=True)
+    known = scheme_of(len(model.mean_))
+    contours = known.contours if known else ()
+    for mode in range(count):
+        share = 100 * model.explained_variance_ratio_[mode]
+        for axis, step in zip(axes[mode], steps, strict=True):
+            coefficients = np.zeros(model.n_components_)
+            coefficients[mode] = step * np.sqrt(model.explained_variance_[mode])
+            shape = model.inverse_transform(coefficients[None])[0]
+            _plot_shape(axis, np.asarray(model.mean_), contours, "0.8")
+            _plot_shape(axis, np.asarray(shape), contours, "tab:blue")
+            axis.set_title(f"{step:+.1f} σ" if mode == 0 else "", fontsize=9)
+        axes[mode][0].set_ylabel(f"mode {mode + 1}\n{share:.1f} %", fontsize=9)
+    return figure
+
+
+def _plot_shape(axis: Axes, shape: Doubles, contours: Sequence[Contour], colour: str) -> None:
+    axis.plot(shape[:, 0], shape[:, 1], ".", color=colour, markersize=2)
+    for contour in contours:
+        line = shape[_closed(contour)]
+        axis.plot(line[:, 0], line[:, 1], "-", color=colour, linewidth=1)
+    axis.set_aspect("equal")
+    if not axis.yaxis_inverted():
+        axis.invert_yaxis()  # y points down
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _closed(contour: Contour) -> list[int]:
+    indices = list(contour.indices)
+    return [*indices, indices[0]] if contour.closed else indices
+
+
+def plot_ced(curves: Mapping[str, npt.ArrayLike], threshold: float = 0.08) -> Figure:
+    """Draw cumulative error distributions.
+
+    Parameters
+    ----------
+    curves : mapping of str to array_like (n,)
+        Label → NME of each face as a fraction; infinite for a face that was not found.
+    threshold : float
+        Right end of the plot, and of the area given in the legend.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _figure(6, 4)
+    axis = figure.subplots()
+    grid = np.linspace(0, threshold, 400)
+    for label, errors in curves.items():
+        area = auc(errors, threshold)
+        axis.plot(100 * grid, 100 * ced(errors, grid), label=f"{label} (AUC {area:.3f})")
+    axis.set_xlabel("normalised mean error, %")
+    axis.set_ylabel("faces, %")
+    axis.set_xlim(0, 100 * threshold)
+    axis.set_ylim(0, 100)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right", fontsize=8)
+    return figure
+
+
+def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the loss, its terms and the validation error of a training.
+
+    Parameters
+    ----------
+    history : sequence of mapping
+        The rows of ``log.jsonl``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _figure(9, 3.6)
+    losses, errors = figure.subplots(1, 2)
+    epochs = [row["epoch"] for row in history]
+    for name in ("points", "asm", "pose"):
+        losses.plot(epochs, [row[name] for row in history], label=name)
+    losses.set_yscale("log")
+    losses.set_xlabel("epoch")
+    losses.set_ylabel("terms of the loss")
+    losses.legend(fontsize=8)
+    measured = [(row["epoch"], row["nme"]) for row in history if row.get("nme") is not None]
+    if measured:
+        errors.plot(*zip(*measured, strict=True), ".-")
+    errors.set_xlabel("epoch")
+    errors.set_ylabel("validation NME, %")
+    for axis in (losses, errors):
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def draw_landmarks(
+    image: npt.ArrayLike,
+    points: npt.ArrayLike,
+    contours: Sequence[Contour] = (),
+    *,
+    colour: tuple[int, int, int] = _LINE,
+) -> Image:
+    """Draw landmarks, and the contours that join them, on a copy of an image.
+
+    Parameters
+    ----------
+    image : ndarray (h, w, 3) uint8
+    points : array_like (n_points, 2)
+        Points of NaN are left out.
+    contours : sequence of Contour
+    colour : (int, int, int)
+        RGB of the lines.
+
+    Returns
+    -------
+    ndarray (h, w, 3) uint8
+    """
+    canvas = as_image(image).copy()
+    shape = np.asarray(points, dtype=np.float64)
+    extent = np.nanmax(shape, axis=0) - np.nanmin(shape, axis=0)
+    radius = max(1, round(float(extent.max()) / 130))
+    for contour in contours:
+        line = shape[_closed(contour)]
+        if np.isfinite(line).all():
+            cv2.polylines(canvas, [_fixed(line)], False, colour, radius, cv2.LINE_AA, _SHIFT)
+    for point in shape[np.isfinite(shape).all(1)]:
+        x, y = _fixed(point).tolist()
+        cv2.circle(canvas, (x, y), radius << _SHIFT, _POINT, -1, cv2.LINE_AA, _SHIFT)
+    return canvas
+
+
+#: OpenCV draws at fractions of a pixel: coordinates are integers of 2⁻⁴ pixel.
+_SHIFT = 4
+
+
+def _fixed(points: Doubles) -> npt.NDArray[np.int32]:
+    bounded = np.clip(points, -10_000, 10_000)
+    return np.round(bounded * (1 << _SHIFT)).astype(np.int32)
+
+
+def draw_prediction(
+    image: npt.ArrayLike, prediction: Prediction, contours: Sequence[Contour] = ()
+) -> Image:
+    """Draw what a network found: boxes, landmarks and the angles, on a copy of the image."""
+    canvas = as_image(image).copy()
+    for box, points, pose in zip(prediction.boxes, prediction.points, prediction.pose, strict=True):
+        corners = _fixed(np.array([box[:2], box[:2] + box[2:]]))
+        first, second = corners.tolist()
+        cv2.rectangle(canvas, first, second, _BOX, 1, cv2.LINE_AA, _SHIFT)
+        canvas = draw_landmarks(canvas, points, contours)
+        size = float(np.clip(box[2] / 300, 0.35, 2.0))
+        text = "yaw {:.0f} pitch {:.0f} roll {:.0f}".format(*pose)
+        corner = (max(0, int(box[0])), max(12, int(box[1]) - 5))
+        cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _BOX, 1, cv2.LINE_AA)
+    return canvas
+
+
+def contact_sheet(images: Sequence[Image], columns: int = 6) -> Image:
+    """Put images of one size side by side, row by row, on black."""
+    if not images:
+        raise ValueError("images: got none, expected at least one")
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // columns)
+    sheet = np.zeros((rows * height, min(columns, len(images)) * width, 3), np.uint8)
+    for number, image in enumerate(images):
+        row, column = divmod(number, columns)
+        sheet[row * height :, column * width :][:height, :width] = image
+    return sheet

@@ -1,0 +1,106 @@
+"""The ASM-assisted loss does what the paper prints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from asmkit.nn import ASMAssistedLoss, alpha_at
+from asmkit.nn.heads import NetworkOutput
+
+ANGLES = torch.zeros(2, 3)
+
+
+def random_points(seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 5, 2))).float()
+
+
+def facial(loss: ASMAssistedLoss, p: torch.Tensor, alpha: float) -> torch.Tensor:
+    return loss(NetworkOutput(p, ANGLES), random_points(0), random_points(1), ANGLES, alpha).total
+
+
+def test_alpha_falls_by_thirds_of_the_epochs_not_of_the_steps() -> None:
+    """The published code compares the epoch with the number of steps in an epoch."""
+    epochs = 150
+    alphas = [alpha_at(i / epochs) for i in range(epochs)]
+    assert alphas == [2.0] * 50 + [1.0] * 50 + [0.5] * 50
+    assert [alpha_at(i / 7) for i in range(7)] == [2, 2, 2, 1, 1, 0.5, 0.5]
+
+
+def test_alpha_schedules() -> None:
+    assert alpha_at(0.95, "to-zero") == 0
+    assert {alpha_at(i / 10, "none") for i in range(10)} == {0}
+    with pytest.raises(ValueError, match="thirds"):
+        alpha_at(0.5, "linear")
+
+
+def test_terms_are_the_printed_sums() -> None:
+    """Unsquared norms, mean over images and points; pose squared, over 3; weights 1 and 0.5."""
+    g, a, p = random_points(0), random_points(1), random_points(2)
+    angles, target = torch.randn(2, 3), torch.randn(2, 3)
+    terms = ASMAssistedLoss()(NetworkOutput(p, angles), g, a, target, 2.0)
+    mse = np.linalg.norm((g - p).numpy(), axis=-1).sum() / 10
+    asm = np.linalg.norm((a - p).numpy(), axis=-1).sum() / 10
+    pose = ((angles - target).numpy() ** 2).sum() / 6
+    np.testing.assert_allclose(terms.points, mse, rtol=1e-5)
+    np.testing.assert_allclose(terms.asm, asm, rtol=1e-5)
+    np.testing.assert_allclose(terms.pose, pose, rtol=1e-5)
+    np.testing.assert_allclose(terms.total, mse + 2 * asm + 0.5 * pose, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("alpha", "minimiser"), [(2.0, 1), (0.5, 0)])
+def test_the_printed_form_ends_on_smooth_then_on_real_points(alpha: float, minimiser: int) -> None:
+    loss = ASMAssistedLoss()
+    best = random_points(minimiser)
+    least = facial(loss, best, alpha)
+    rng = np.random.default_rng(3)
+    for scale in (1e-3, 1e-1, 1.0):
+        step = torch.from_numpy(rng.normal(size=(2, 5, 2)) * scale).float()
+        assert facial(loss, best + step, alpha) > least
+
+
+def test_at_alpha_one_every_point_between_is_as_good() -> None:
+    loss, g, a = ASMAssistedLoss(), random_points(0), random_points(1)
+    values = [facial(loss, g + t * (a - g), 1.0) for t in (0.0, 0.3, 1.0)]
+    torch.testing.assert_close(values[0], values[1])
+    torch.testing.assert_close(values[0], values[2])
+
+
+def test_the_squared_form_is_one_loss_to_a_blend() -> None:
+    loss, g, a, alpha = ASMAssistedLoss("squared"), random_points(0), random_points(1), 2.0
+    p = random_points(2).requires_grad_()
+    facial(loss, p, alpha).backward()
+    blend = (g + alpha * a) / (1 + alpha)
+    q = p.detach().clone().requires_grad_()
+    ((1 + alpha) * (blend - q).square().sum(-1).mean()).backward()
+    torch.testing.assert_close(p.grad, q.grad)
+
+
+def test_a_perfect_prediction_has_a_finite_gradient() -> None:
+    p = random_points(0).requires_grad_()
+    terms = ASMAssistedLoss()(
+        NetworkOutput(p, ANGLES), random_points(0), random_points(0), ANGLES, 1.0
+    )
+    terms.total.backward()
+    assert p.grad is not None
+    assert torch.isfinite(p.grad).all()
+
+
+def test_faces_without_a_pose_label_do_not_count() -> None:
+    p, angles = random_points(0), torch.randn(2, 3).requires_grad_()
+    target = torch.tensor([[0.1, 0.2, 0.3], [float("nan")] * 3])
+    terms = ASMAssistedLoss()(NetworkOutput(p, angles), p, p, target, 1.0)
+    torch.testing.assert_close(terms.pose, (angles[0] - target[0]).square().mean())
+    terms.pose.backward()
+    assert angles.grad is not None
+    assert (angles.grad[1] == 0).all()
+    nothing = ASMAssistedLoss()(
+        NetworkOutput(p, angles), p, p, torch.full((2, 3), float("nan")), 1.0
+    )
+    assert nothing.pose == 0
+
+
+def test_unknown_form() -> None:
+    with pytest.raises(ValueError, match="'printed' or 'squared'"):
+        ASMAssistedLoss("cubed")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from asmkit.nn import Recipe
+from asmkit.nn.recipe import parse_settings, shipped_recipes
+
+
+def test_reading_what_was_written_gives_the_recipe(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=3, alpha="to-zero", asm_components=12, rotation=0.1)
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe.to_toml())
+    assert Recipe.read(path) == recipe
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_sound(name: str) -> None:
+    assert isinstance(Recipe.read(name), Recipe)
+
+
+def test_changes_replace_what_the_file_says() -> None:
+    assert Recipe.read("asmnet", epochs=2).epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs = 0", "epochs is 0"),
+        ("epochs = 'many'", "expected int"),
+        ("epochs = true", "expected int"),
+        ("batchsize = 3", "unknown key 'batchsize'"),
+        ("mirror = 1.5", "mirror is 1.5"),
+        ("precision = 'half'", "precision"),
+        ("input_size = 8", "at least 32"),
+        ("epochs = [", "not a TOML file"),
+    ],
+)
+def test_a_broken_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Recipe.read(path)
+
+
+def test_missing_and_binary_recipes(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="asmnet"):
+        Recipe.read("no-such-recipe")
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="not a text file"):
+        Recipe.read(path)
+
+
+def test_settings_are_toml_values_or_words() -> None:
+    assert parse_settings(["rotation=3.5", "alpha=to-zero", 'arch="asmnet"', "epochs = 4"]) == {
+        "rotation": 3.5,
+        "alpha": "to-zero",
+        "arch": "asmnet",
+        "epochs": 4,
+    }
+    with pytest.raises(ValueError, match="KEY=VALUE"):
+        parse_settings(["rotation"])
+
+
+def test_a_recipe_is_a_value() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe().epochs = 3  # type: ignore[misc]
