@@ -45,8 +45,10 @@ def write_npz(
     path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[str, npt.ArrayLike]
 ) -> None:
     """Write arrays to ``path``, whole or not at all, marked with what the file holds."""
-    with replacing(path) as part, part.open("wb") as stream:
-        np.savez(stream, kind=kind, version=version, **dict(arrays))
+    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, values in {"kind": kind, "version": version, **arrays}.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
 
 
 def read_npz(

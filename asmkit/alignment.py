@@ -26,6 +26,8 @@ __all__ = [
 
 Float64 = npt.NDArray[np.float64]
 
+_ROUNDING = 16 * np.finfo(np.float64).eps
+
 
 @dataclass(frozen=True, eq=False)
 class Similarity:
@@ -154,24 +156,31 @@ def _shares(weights: npt.ArrayLike | None, axes: tuple[int, ...], n_points: int)
         )
     if not np.all(np.isfinite(array)) or np.any(array < 0) or not np.all(array.sum(-1) > 0):
         raise ValueError("weights: expected finite values of at least 0, some of them positive")
-    return array / array.sum(-1, keepdims=True)
+    return np.asarray(array / array.sum(-1, keepdims=True))
 
 
 def _centre(shapes: Floats, share: Float64, name: str) -> tuple[Float64, Float64]:
     shapes = shapes.astype(np.float64, copy=False)
     centre = np.einsum("...pd,...p", shapes, share)
     centred = shapes - centre[..., None, :]
-    spread = np.sqrt(np.einsum("...pd,...pd,...p", centred, centred, share))
-    check_spread(spread, np.abs(centre).max(-1), name)
+    # What is left of coinciding points after centring is rounding of their common position.
+    spread = np.abs(centred * (share > 0)[..., None]).max(axis=(-1, -2))
+    refuse_coinciding(~(spread > _ROUNDING * np.abs(centre).max(axis=-1)), name)
     return centre, centred
 
 
-def check_spread(spread: Float64, offset: Float64, name: str) -> None:
-    """Refuse shapes whose points coincide, from the size about the centroid and its place."""
-    # What is left of coinciding points after centring is rounding of their common position.
-    points = np.atleast_1d(spread <= 16 * np.finfo(np.float64).eps * offset)
-    if points.any():
-        rows = np.flatnonzero(points)
+def coinciding(shapes: Floats) -> npt.NDArray[np.bool_]:
+    """Which of the shapes (n, p, d) have all points in one place, or a missing or infinite one."""
+    centre = shapes.mean(axis=1, keepdims=True, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        spread = np.abs(shapes - centre).max(axis=(1, 2))
+    return np.asarray(~(spread > _ROUNDING * np.abs(centre).max(axis=(1, 2))))
+
+
+def refuse_coinciding(refused: npt.NDArray[np.bool_], name: str) -> None:
+    """Raise for the shapes marked in ``refused``: all their points coincide."""
+    rows = np.flatnonzero(refused)
+    if rows.size:
         raise ValueError(
             f"{name}: all points coincide in {rows.size} shape(s), the first is number {rows[0]}; "
             "such a shape has no size and no orientation: leave it out"
@@ -300,7 +309,7 @@ def generalized_procrustes(
     mean = mean @ similarity(mean, first).rotation.T
     transforms = similarity(mean, batch)
     cos = np.minimum(1.0, transforms.scale / centroid_size(batch))
-    aligned = transforms.inverse().apply(batch)
+    aligned = np.asarray(transforms.inverse().apply(batch), dtype=np.float64)
     return ProcrustesResult(
         mean, aligned, transforms, converged, n_iterations, float(-np.log(cos).mean())
     )
@@ -331,7 +340,7 @@ def _tangent_mean(centred: Float64, mean: Float64) -> Float64:
         )
     weighted = rotation / (n * scale[:, None, None])
     sums = weighted.reshape(n, -1).T @ flat
-    return np.einsum("cejc->je", sums.reshape(n_dims, n_dims, n_points, n_dims))
+    return np.asarray(np.einsum("cejc->je", sums.reshape(n_dims, n_dims, n_points, n_dims)))
 
 
 def cross_products(flat: Float64, patterns: Float64) -> Float64:

@@ -18,7 +18,7 @@ from asmkit._check import Floats
 from asmkit._kernels import shape as kernels
 from asmkit.alignment import (
     Similarity,
-    check_spread,
+    coinciding,
     cross_products,
     generalized_procrustes,
     scale_and_rotation,
@@ -30,9 +30,18 @@ __all__ = ["FRAMES", "Frame", "NoPoseError", "Projector", "Training", "mirrored"
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
+_ROUNDING = 16 * np.finfo(np.float64).eps
+
 
 class NoPoseError(ValueError):
-    """Some shape of a chunk has no pose; whoever has the whole batch can say which and why."""
+    """Some shape of a chunk has no pose; whoever holds the whole batch can say which."""
+
+    @classmethod
+    def check(cls, shapes: Floats) -> None:
+        """Raise when points are missing or infinite, or all points of a shape coincide."""
+        n_bad = coinciding(shapes).sum()
+        if n_bad:
+            raise cls(f"{n_bad} shape(s) have no size")
 
 
 class Training(NamedTuple):
@@ -165,7 +174,10 @@ class _PlanarSimilarity:
             flat, self._mean, self._modes_by_point, self._block(), coefficients, poses
         )
         if n_bad:
-            raise NoPoseError(f"{n_bad} shape(s) without a pose")
+            raise NoPoseError(
+                f"{n_bad} shape(s) have no orientation against the mean, or coordinates too large "
+                f"for {flat.dtype}"
+            )
         return coefficients, poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
@@ -184,6 +196,7 @@ class _SpatialSimilarity:
         self._mean, self._modes, self._dtype = mean, modes, dtype
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        NoPoseError.check(shapes)
         poses = similarity(self._mean, shapes)
         aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._mean
         coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
@@ -219,6 +232,7 @@ def nearest(
     bool
         Whether the coefficients of every shape came to rest.
     """
+    NoPoseError.check(shapes)
     n_dims = mean.shape[1]
     centre = shapes.mean(axis=1, keepdims=True)
     flat = (shapes - centre).reshape(len(shapes), -1)
@@ -250,7 +264,9 @@ class _BoxPoses:
 def _box_poses(shapes: Floats) -> _BoxPoses:
     low = shapes.min(axis=1, keepdims=True).astype(np.float64)
     high = shapes.max(axis=1, keepdims=True).astype(np.float64)
-    check_spread((high - low).min(axis=(1, 2)), np.abs(high + low).max(axis=(1, 2)), "shapes")
+    thin = ~(high - low > _ROUNDING * np.abs(high + low)).all(axis=(1, 2))
+    if thin.any():
+        raise NoPoseError(f"{thin.sum()} shape(s) have a landmark box without width or height")
     return _BoxPoses((low + high) / 2, high - low)
 
 

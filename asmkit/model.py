@@ -13,7 +13,6 @@ import copy
 import os
 import warnings
 from collections.abc import Callable
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -24,9 +23,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from asmkit._check import Floats, as_batch, as_shapes
 from asmkit._npz import read_npz, write_npz
-from asmkit.alignment import check_spread
+from asmkit.alignment import coinciding, refuse_coinciding
 from asmkit.errors import FormatError
 from asmkit.frames import FRAMES, Frame, NoPoseError, Projector, nearest
+from asmkit.modes import check_request, count_modes, fixed_directions, principal_modes
 from asmkit.priors import Box, Prior
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.threads import run_chunks
@@ -172,9 +172,9 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             When the mean shape did not come to rest.
         """
         frame = self._frame()
-        _check_request(self.n_components)
+        check_request(self.n_components)
         batch = as_shapes(shapes, min_shapes=2).astype(np.float64, copy=False)
-        n_points, n_dims = batch.shape[1:]
+        n_points = batch.shape[1]
         if n_points < 3:
             raise ValueError(f"shapes: got {n_points} point(s) a shape, expected at least 3")
         mirror, name = _resolve_mirror(self.mirror, n_points)
@@ -185,8 +185,8 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        variances, modes = _principal_modes(deviations, _fixed_directions(mean, self.align))
-        k = _count(self.n_components, variances, float(variances.sum()))
+        variances, modes = principal_modes(deviations, self._fixed(mean))
+        k = count_modes(self.n_components, variances, float(variances.sum()))
         self.mirror_, self.scheme_, self.n_samples_ = mirror, name, len(deviations)
         self._set_modes(mean, modes[:k], variances[:k], float(variances.sum()))
         return self
@@ -346,7 +346,6 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
         def work(start: int, stop: int) -> None:
             part = batch[start:stop].astype(np.float64)
-            _check_sizes(part)
             result[start:stop], done = nearest(part, self.mean_, self.components_, limit)
             rested.append(done)
 
@@ -416,7 +415,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         The suffix is the caller's choice; ``ShapeModel.load`` gives the same model to the bit.
         """
         check_is_fitted(self)
-        arrays = {
+        arrays: dict[str, npt.ArrayLike] = {
             "align": self.align,
             "components": self.components_,
             "explained_variance": self.explained_variance_,
@@ -463,11 +462,15 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         permutation = _permutation(mirror, len(mean)) if mirror.size else None
         name = str(scheme) or None
         model = cls(n_components.item(), str(align), _mirror_argument(permutation, name))
-        _check_request(model.n_components)
+        check_request(model.n_components)
         model._frame()
         model.mirror_, model.scheme_, model.n_samples_ = permutation, name, int(n_samples)
         model._set_modes(mean, components, explained_variance, float(total_variance))
         return model
+
+    def _fixed(self, mean: Float64) -> Float64:
+        moves = fixed_directions(mean)
+        return moves[: self._frame().n_fixed[mean.shape[1]]]
 
     def _frame(self) -> Frame:
         if self.align not in FRAMES:
@@ -487,8 +490,8 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         check_is_fitted(self)
         if n_components is None:
             return self.n_components_
-        _check_request(n_components)
-        return _count(n_components, self.explained_variance_, self.total_variance_)
+        check_request(n_components)
+        return count_modes(n_components, self.explained_variance_, self.total_variance_)
 
 
 def _run(work: Callable[[int, int], None], batch: Floats) -> None:
@@ -497,17 +500,8 @@ def _run(work: Callable[[int, int], None], batch: Floats) -> None:
         run_chunks(work, len(batch), _MIN_CHUNK, _MAX_CHUNK)
     except NoPoseError as error:
         as_batch(batch, "shapes")
-        _check_sizes(batch.astype(np.float64))
-        raise ValueError(
-            f"shapes: {error}: they are orthogonal to the mean, or their coordinates are too "
-            f"large for {batch.dtype}"
-        ) from error
-
-
-def _check_sizes(shapes: Float64) -> None:
-    centre = shapes.mean(axis=1, keepdims=True)
-    size = np.linalg.norm(shapes - centre, axis=(1, 2))
-    check_spread(size, np.abs(centre).max(axis=(1, 2)), "shapes")
+        refuse_coinciding(coinciding(batch), "shapes")
+        raise ValueError(f"shapes: {error}") from error
 
 
 def _result(shape: tuple[int, ...], dtype: np.dtype[Any], out: Floats | None) -> Floats:
@@ -560,80 +554,6 @@ def _mirror_argument(permutation: Indices | None, name: str | None) -> str | lis
     known = scheme_of(len(permutation))
     same = known is not None and known.name == name and known.mirror == tuple(permutation)
     return name if same else permutation.tolist()
-
-
-def _fixed_directions(mean: Float64, align: str) -> Float64:
-    """Orthonormal rows that span what similarities do to the mean at first order."""
-    if align != "similarity":
-        return np.zeros((0, mean.size))
-    n_points, n_dims = mean.shape
-    moves = [np.tile(axis, (n_points, 1)) for axis in np.eye(n_dims)]
-    moves.append(mean)
-    for i in range(n_dims):
-        for j in range(i):
-            turn = np.zeros((n_dims, n_dims))
-            turn[i, j], turn[j, i] = 1.0, -1.0
-            moves.append(mean @ turn)
-    return np.linalg.qr(np.reshape(moves, (len(moves), -1)).T)[0].T
-
-
-def _principal_modes(deviations: Float64, fixed: Float64) -> tuple[Float64, Float64]:
-    """Variances ``(r,)`` and orthonormal modes ``(r, p d)`` of all directions with any variance."""
-    flat = deviations.reshape(len(deviations), -1)
-    # R of a QR decomposition has the same singular values and right vectors, and no large left.
-    factor = np.linalg.qr(flat, mode="r") if len(flat) > flat.shape[1] else flat
-    _, values, modes = np.linalg.svd(factor, full_matrices=False)
-    variances = values**2 / (len(flat) - 1)
-    if not variances.sum() > 1e-24:
-        raise ValueError(
-            "shapes: they do not differ but for their poses, so there is nothing to model; "
-            "expected shapes of several individuals"
-        )
-    rank = int(np.sum(variances > np.finfo(np.float64).eps * max(flat.shape) * variances[0]))
-    modes = modes[:rank] - (modes[:rank] @ fixed.T) @ fixed
-    modes = np.linalg.qr(modes.T)[0].T
-    return variances[:rank], modes * _signs(modes)[:, None]
-
-
-def _signs(modes: Float64) -> Float64:
-    # Mirrored pairs of landmarks have entries of equal size: take the first of the largest.
-    sizes = np.abs(modes)
-    first = np.argmax(sizes > (1 - 1e-6) * sizes.max(axis=1, keepdims=True), axis=1)
-    return np.sign(modes[np.arange(len(modes)), first])
-
-
-def _check_request(n_components: object) -> None:
-    if isinstance(n_components, (bool, np.bool_)) or not isinstance(n_components, Real):
-        raise TypeError(
-            f"n_components: got {n_components!r}, expected a count (5) or a share (0.98)"
-        )
-    if isinstance(n_components, Integral):
-        if n_components < 1:
-            raise ValueError(f"n_components: got {n_components}, expected a count of at least 1")
-    elif not 0 < n_components <= 1:
-        raise ValueError(
-            f"n_components: got {n_components}; a float is a share of variance, above 0 and at "
-            "most 1; give an integer to ask for a number of modes"
-        )
-
-
-def _count(n_components: float, variances: Float64, total: float) -> int:
-    """Number of modes asked for: a count, or the smallest that reaches a share of ``total``."""
-    if isinstance(n_components, Integral):
-        if n_components > len(variances):
-            raise ValueError(
-                f"n_components: asked for {n_components} modes, but there are {len(variances)}"
-            )
-        return int(n_components)
-    held = np.cumsum(variances) / total
-    # Rounding of the sum must not ask for one mode more than exact arithmetic would.
-    reached = np.flatnonzero(held >= n_components - 1e-12)
-    if not reached.size:
-        raise ValueError(
-            f"n_components: asked for {n_components:.4g} of the variance, but the "
-            f"{len(variances)} modes hold {held[-1]:.4g}"
-        )
-    return int(reached[0]) + 1
 
 
 def _check_arrays(

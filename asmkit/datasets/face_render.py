@@ -32,7 +32,7 @@ def draw(
     normals = np.empty((len(vertices), 3), np.float32)
     vertex_normals(vertices, triangles, normals)
     gaze = rng.normal(0, [0.22, 0.1]).clip(-0.45, 0.45)
-    attributes = np.hstack([atlas_coordinates(mesh, gaze), normals, _openness(long_hair)])
+    attributes = np.hstack([atlas_coordinates(gaze), normals, _openness(long_hair)])
     depth, samples = z_buffer(vertices, triangles, attributes, size * SUPERSAMPLING, size)
     image = _background(rng, size)
     shade(samples, depth, paint(rng, style), _lights(rng), image)
@@ -110,22 +110,21 @@ def _background(rng: np.random.Generator, size: int) -> Float32s:
         grid = rng.normal(0, strength, (coarse, coarse, 1))
         grid = grid + rng.normal(0, 0.15 * strength, (coarse, coarse, 3))
         add_noise(grid.astype(np.float32), image)
-    at = np.arange(size, dtype=np.float32) / np.float32(size)
+    at = (np.arange(size) + 0.5) / size
     for _ in range(rng.integers(0, 5)):
         angle, middle, half = rng.uniform([0, -0.3, 0.01], [np.pi, 1.2, 0.25])
-        across = np.abs(np.cos(angle) * at + np.sin(angle) * at[:, None] - middle)
-        band = np.clip((half - across) / rng.uniform(0.01, 0.1) + 0.5, 0, 1)
-        image += band[:, :, None].astype(np.float32) * rng.normal(0, 0.12, 3).astype(np.float32)
+        along, across = (np.cos(angle) * at - middle).astype("f"), (np.sin(angle) * at).astype("f")
+        inwards = np.float32(half) - np.abs(along + across[:, None])
+        band = np.clip(inwards / np.float32(rng.uniform(0.01, 0.1)) + np.float32(0.5), 0, 1)
+        image += band[:, :, None] * rng.normal(0, 0.12, 3).astype(np.float32)
     return np.asarray(image.clip(0, 1, out=image))
 
 
 def _photograph(rng: np.random.Generator, image: Float32s) -> npt.NDArray[np.uint8]:
     """Blur, exposure, contrast and sensor noise."""
     soft = np.float32(rng.beta(1, 2.5) * 0.33)
-    for axis in (0, 1):
-        lines = np.moveaxis(image, axis, 0)
-        between = lines[2:] + lines[:-2] - 2 * lines[1:-1]
-        lines[1:-1] += soft * between
+    image[1:-1] += soft * (image[2:] + image[:-2] - 2 * image[1:-1])
+    image[:, 1:-1] += soft * (image[:, 2:] + image[:, :-2] - 2 * image[:, 1:-1])
     contrast, gain = rng.uniform([0.8, 0.9], 1.2).astype(np.float32)
     image = image.clip(0, None, out=image) ** contrast * gain
     grain = np.float32(rng.beta(1, 3) * 0.06)

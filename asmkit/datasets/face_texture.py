@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from asmkit._kernels.raster import add_noise, blend_layers
 from asmkit.datasets.face_hair import HAIR_STYLES, beyond_hairline
-from asmkit.datasets.face_mesh import PARTS, FaceMesh, face_mesh
+from asmkit.datasets.face_mesh import PARTS, face_mesh
 from asmkit.datasets.face_sculpt import inside
 
 __all__ = ["ATLAS_SIDE", "LAYERS", "atlas_coordinates", "atlas_layers", "paint"]
@@ -47,17 +47,32 @@ def _atlas_flat() -> Array:
     return np.stack(np.meshgrid(a, b), axis=-1)
 
 
-def atlas_coordinates(mesh: FaceMesh, gaze: Array) -> Float32s:
-    """Texture column and row of every vertex ``(v, 2)``; ``gaze (2,)`` turns the eyes."""
+# Row of the strip on which a part's own coordinates are centred, and its texels per unit.
+_PATCHES = {
+    "eyeball": (31.5, _EYE_SCALE),
+    "teeth": (79.5, 10.0),
+    "gum": (111.5, 2.0),
+    "ear": (159.5, 7.0),
+    "hair": (207.5, 1.0),
+}
+
+
+@cache
+def _coordinates() -> Float32s:
+    mesh = face_mesh()
     a, b = mesh.flat.T
     out = np.stack([np.interp(a, *_COLUMN_AT), np.interp(b, *_ROW_AT)], axis=1)
-    patch = {"eyeball": 32.0, "teeth": 80.0, "gum": 112.0, "ear": 160.0, "hair": 208.0}
-    for name, row in patch.items():
+    for name, (row, scale) in _PATCHES.items():
         mine = mesh.part == PARTS.index(name)
-        scale = {"eyeball": _EYE_SCALE, "teeth": 10.0, "gum": 2.0, "ear": 7.0, "hair": 1.0}[name]
-        shift = -gaze if name == "eyeball" else np.zeros(2)
-        out[mine] = (mesh.flat[mine] + shift) * scale + [ATLAS_SIDE + 31.5, row - 0.5]
+        out[mine] = mesh.flat[mine] * scale + [ATLAS_SIDE + 31.5, row]
     return out.astype(np.float32)
+
+
+def atlas_coordinates(gaze: Array) -> Float32s:
+    """Texture column and row of every vertex ``(v, 2)``; ``gaze (2,)`` in centimetres."""
+    out = _coordinates().copy()
+    out[face_mesh().part == PARTS.index("eyeball")] -= (gaze * _EYE_SCALE).astype(np.float32)
+    return out
 
 
 def _near(points: Array, line: Array) -> Array:

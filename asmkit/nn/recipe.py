@@ -87,7 +87,8 @@ class Recipe:
             _check_type(field.name, getattr(self, field.name), field.default)
         for name in ("width", "input_size", "margin", "epochs", "batch_size", "learning_rate"):
             _check_range(name, getattr(self, name), low=0.0, open_low=True)
-        for name in ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"):
+        shares = ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema")
+        for name in shares:
             _check_range(name, getattr(self, name), low=0.0, high=1.0)
         if self.input_size < 32:
             raise ValueError(f"recipe: input_size is {self.input_size}, expected at least 32")

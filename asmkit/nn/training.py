@@ -6,6 +6,8 @@ ASM-assisted loss → averaged weights → ``model.safetensors``, ``model.json``
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
 import json
 import math
 import os
@@ -177,6 +179,7 @@ def _prepare(annotations: list[Annotation], recipe: Recipe, progress: bool) -> _
 
 
 def _run(parts: _Parts, recipe: Recipe, folder: Path, threads: int, progress: bool) -> Path:
+    _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     state = _initial_state(parts, recipe)
@@ -188,6 +191,7 @@ def _run(parts: _Parts, recipe: Recipe, folder: Path, threads: int, progress: bo
     if (folder / _CHECKPOINT).is_file():
         load_state(folder / _CHECKPOINT, state, record)
     loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight)
+    board = _tensorboard(folder, state.epoch)
     with tqdm(
         total=recipe.epochs,
         initial=state.epoch,
@@ -200,6 +204,8 @@ def _run(parts: _Parts, recipe: Recipe, folder: Path, threads: int, progress: bo
             state.history.append(row)
             save_state(folder / _CHECKPOINT, state, record)
             _write_log(folder, state.history)
+            if board is not None:
+                _add_scalars(board, row)
             bar.update()
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "nme")})
     write_network(folder, averaged_network(state), recipe, parts.scheme, _summary(parts, state))
@@ -331,6 +337,20 @@ def _mean_shape(parts: _Parts, recipe: Recipe) -> Tensor:
     return torch.from_numpy((2 * centred / side).mean(0)).float()
 
 
+def _keep_freed_memory() -> None:
+    """Let glibc reuse big blocks instead of returning them to the system after each layer.
+
+    Every step allocates the same tensors; fresh pages for each cost up to a fifth of the time
+    (measured). Elsewhere than on glibc this does nothing.
+    """
+    libc = ctypes.util.find_library("c")
+    if libc is None or not hasattr(ctypes.CDLL(libc), "mallopt"):
+        return
+    trim_threshold, mmap_threshold, most = -1, -3, 1 << 30
+    for option in (trim_threshold, mmap_threshold):
+        ctypes.CDLL(libc).mallopt(option, most)
+
+
 def _uses_bfloat16(recipe: Recipe) -> bool:
     if recipe.precision == "auto":
         return bool(torch.cpu._is_amx_tile_supported())
@@ -345,6 +365,23 @@ def _summary(parts: _Parts, state: TrainingState) -> dict[str, Any]:
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
         "validation_nme": next((r["nme"] for r in reversed(state.history) if "nme" in r), None),
     }
+
+
+def _tensorboard(folder: Path, epoch: int) -> Any:
+    """Open a TensorBoard writer where TensorBoard is installed, else give None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    # Rows that a killed training wrote after its last checkpoint are written again.
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+
+def _add_scalars(board: Any, row: dict[str, Any]) -> None:
+    for name, value in row.items():
+        if name not in ("epoch", "seconds"):
+            board.add_scalar(name, value, row["epoch"])
+    board.flush()
 
 
 def _write_log(folder: Path, history: list[dict[str, Any]]) -> None:
