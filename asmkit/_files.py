@@ -1,44 +1,94 @@
-"""Leaf: files appear whole or not at all."""
+"""Leaf: files and folders appear whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["replacing"]
+__all__ = ["new_folder", "replacing"]
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that takes its place when the block succeeds.
 
-    The parent folder is created. When the block raises, the temporary file is removed and
-    whatever stood at ``path`` is untouched. The temporary name keeps the suffix of ``path``,
-    because several writers choose the format by it. A durable file also outlives a power cut, at
-    some milliseconds a file: too much where a folder gets thousands of small ones.
+    The parent folder is created. When the block raises, the temporary file and the folders that
+    were created for it are removed, and whatever stood at ``path`` is untouched. The temporary name
+    keeps the suffix of ``path``, because several writers choose the format by it. A durable file
+    also outlives a power cut, at some milliseconds a file: too much where a folder gets thousands
+    of small ones.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; give the name of a file to write")
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}.", suffix=f".part{target.suffix}", dir=target.parent
-    )
-    os.close(handle)
-    temporary = Path(name)
+    with _parents(target):
+        temporary = _temporary(target)
+        try:
+            yield temporary
+            _keep_permissions(temporary, target)
+            if durable:
+                with temporary.open("rb") as written:
+                    os.fsync(written.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` that takes its place when the block succeeds.
+
+    Raises
+    ------
+    FileExistsError
+        When something but an empty folder stands at ``path``.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} exists and is not empty; choose another folder")
+    with _parents(target):
+        temporary = target.parent / f".{target.name}.{os.getpid()}.part"
+        temporary.mkdir()
+        try:
+            yield temporary
+            if target.exists():
+                target.rmdir()
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """Create the folders that lead to ``target``; remove them again when the block raises."""
+    there = target.parent.is_dir()
+    missing = [] if there else [folder for folder in target.parents if not folder.exists()]
     try:
-        yield temporary
-        _keep_permissions(temporary, target)
-        if durable:
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
-        temporary.replace(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        for folder in missing:
+            with suppress(OSError):  # another program has put something there
+                folder.rmdir()
         raise
+
+
+def _temporary(target: Path) -> Path:
+    try:
+        handle, name = tempfile.mkstemp(
+            prefix=f".{target.stem}.", suffix=f".part{target.suffix}", dir=target.parent
+        )
+    except OSError as error:
+        error.filename = str(target)  # the temporary name would say nothing to the user
+        raise
+    os.close(handle)
+    return Path(name)
 
 
 def _keep_permissions(temporary: Path, target: Path) -> None:

@@ -29,6 +29,7 @@ _DAMAGE = (
     EOFError,
     KeyError,
     NotImplementedError,
+    OSError,
     OverflowError,
     RuntimeError,
     SyntaxError,
@@ -64,21 +65,30 @@ def read_npz(
         When it cannot be opened.
     """
     file = Path(path)
+    # All of it before the zip reader starts: from here on an OSError means damage, not the disk.
+    content = _content(file)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if _text(_array(archive, "kind")) != kind:
+                raise ValueError(f"it does not hold a {kind}")
+            found = int(_array(archive, "version"))
+            if not 1 <= found <= version:
+                raise ValueError(
+                    f"it has version {found}, this asmkit knows 1 to {version}: update asmkit"
+                )
+            return {name: _array(archive, name) for name in names}
+    except _DAMAGE as error:
+        raise FormatError(
+            f"{file}: expected the file of an {kind} (.npz), but {_reason(error)}"
+        ) from error
+
+
+def _content(file: Path) -> bytes:
     with file.open("rb") as stream:
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                if _text(_array(archive, "kind")) != kind:
-                    raise ValueError(f"it does not hold a {kind}")
-                found = int(_array(archive, "version"))
-                if not 1 <= found <= version:
-                    raise ValueError(
-                        f"it has version {found}, this asmkit knows 1 to {version}: update asmkit"
-                    )
-                return {name: _array(archive, name) for name in names}
-        except _DAMAGE as error:
-            raise FormatError(
-                f"{file}: expected a {kind} as asmkit saves it (.npz), but {_reason(error)}"
-            ) from error
+        size = os.fstat(stream.fileno()).st_size
+        if size > MAX_BYTES:
+            raise FormatError(f"{file}: has {size} bytes; expected at most {MAX_BYTES}")
+        return stream.read(size)
 
 
 def _text(array: npt.NDArray[Any]) -> str:
@@ -94,10 +104,12 @@ def _reason(error: BaseException) -> str:
 def _array(archive: zipfile.ZipFile, name: str) -> npt.NDArray[Any]:
     # np.load would allocate whatever a header claims; here the claim must match the bytes.
     entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"'{name}' is compressed in an unusual way")
     if entry.file_size > MAX_BYTES:
         raise ValueError(f"'{name}' claims {entry.file_size} bytes, more than {MAX_BYTES}")
     with archive.open(entry) as member:
-        stream = io.BytesIO(member.read(MAX_BYTES + 1))
+        stream = io.BytesIO(member.read())
     read_header = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asmkit._files import replacing
+from asmkit._files import new_folder, replacing
 from asmkit.alignment import similarity
-from asmkit.annotations import Annotation, read, write
-from asmkit.boxes import crop_transform, landmark_box
+from asmkit.annotations import Annotation, read, stack_points, write
+from asmkit.boxes import apply_affine, crop_transform, landmark_box
 from asmkit.datasets import synthetic_faces
 from asmkit.evaluation import Evaluation, default_normalizer, evaluate
 from asmkit.images import crop, read_image, write_image
@@ -35,10 +35,10 @@ from asmkit.plotting import (
     plot_training,
     save_figure,
 )
-from asmkit.predictor import load
+from asmkit.predictor import Predictor, load
 from asmkit.schemes import Scheme, scheme_of
 from asmkit.splits import validation_part
-from asmkit.targets import smooth_targets
+from asmkit.targets import SmoothedTargets, smooth_targets
 
 __all__ = ["DemoResult", "run_demo"]
 
@@ -50,6 +50,8 @@ _IMAGE_SIZE = 128
 _TEST_SHARE = 0.2
 #: The jitter of a box, in units of its size: what a detector gets wrong.
 _JITTER = 0.08
+#: The contact sheet: its faces and their sides in pixels.
+_SHOWN, _CELL = 24, 192
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +62,14 @@ class DemoResult:
     summary: dict[str, Any]
 
     def __str__(self) -> str:
-        rows = self.summary["nme"]
-        width = max(map(len, rows))
-        lines = [f"{'on faces it has not seen':<{width}}   NME"]
-        lines += [f"{name:<{width}}  {value:5.2f} %" for name, value in rows.items()]
+        errors, measured = self.summary["nme"], self.summary["evaluation"]
+        title = f"NME on {measured['n']} unseen faces, % of {measured['normalizer']}"
+        width = max(map(len, [title, *errors]))
+        lines = [title, "-" * (width + 8)]
+        lines += [f"{name:<{width}}{value:8.2f}" for name, value in errors.items()]
+        if measured["pose_mae"]:
+            angles = (f"{name} {value:.1f}°" for name, value in measured["pose_mae"].items())
+            lines.append(f"mean error of the pose head: {', '.join(angles)}")
         return "\n".join(lines)
 
 
@@ -82,9 +88,9 @@ def run_demo(
     Parameters
     ----------
     out : path
-        A new folder.
+        A new folder; it appears when everything has succeeded.
     data : path, optional
-        Folder of annotated images; without it, faces are rendered.
+        Folder of annotated images, a fifth of which is the test; without it, faces are rendered.
     seed : int
         Of the rendered faces and of the training.
     n_faces : int
@@ -104,43 +110,31 @@ def run_demo(
     ------
     FileExistsError
         When ``out`` holds something already.
+    FileNotFoundError, ValueError
+        When the data cannot be used.
     """
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not empty; choose another folder with --out")
-    if data is None:
-        say(f"rendering {n_faces} faces")
-        seen, unseen = _render(folder, n_faces, seed, progress)
-    else:
-        seen, unseen = _split(read(data, require_images=True))
-    shapes = np.stack([annotation.points for annotation in seen])
-    found = scheme_of(shapes.shape[1])
-    say(f"{len(seen)} faces to learn from, {len(unseen)} to test on")
-    model = ShapeModel(mirror=found).fit(shapes)
-    model.save(folder / "shape_model.npz")
-    save_figure(plot_modes(model), folder / "modes.png")
-    say(f"shape model: {model.n_components_} modes hold 98 % of the variance")
-    say(_write_smoothed(folder / "smoothed", model, seen, found))
     changes = {"seed": seed} | ({} if epochs is None else {"epochs": epochs})
-    say("training ASMNet with the ASM-assisted loss")
-    run = train(seen, folder / "run", Recipe.read("demo", **changes), progress=progress)
-    evaluation = evaluate(load(run), unseen, progress=progress)
-    errors = _errors(run, shapes, unseen, evaluation, found, seed)
-    _draw(folder, unseen, evaluation, errors, found)
-    summary = {
-        "nme": {name: round(100 * float(values.mean()), 3) for name, values in errors.items()},
-        "evaluation": evaluation.summary,
-    }
-    with replacing(folder / "results.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
-    return DemoResult(folder, summary)
+    recipe = Recipe.read("demo", **changes)
+    with new_folder(out) as folder:
+        if data is None:
+            say(f"rendering {n_faces} faces")
+            seen, unseen = _render(folder / "faces", n_faces, seed, progress)
+        else:
+            seen, unseen = _split(read(data, require_images=True))
+        say(f"{len(seen)} faces to learn from, {len(unseen)} to test on")
+        _learn_shape(folder, seen, say)
+        say("training ASMNet with the ASM-assisted loss")
+        run = train(seen, folder / "run", recipe, progress=progress)
+        say("testing it")
+        summary = _test(folder, load(run), seen, unseen, seed)
+    return DemoResult(Path(out), summary)
 
 
 def _render(
     folder: Path, n_faces: int, seed: int, progress: bool
 ) -> tuple[list[Annotation], list[Annotation]]:
     faces = synthetic_faces(n_faces, seed, size=_IMAGE_SIZE, progress=progress)
-    annotations = faces.save(folder / "faces")
+    annotations = faces.save(folder)
     n_test = max(1, n_faces // 10)
     return annotations[n_test:], annotations[:n_test]
 
@@ -155,51 +149,82 @@ def _split(annotations: Sequence[Annotation]) -> tuple[list[Annotation], list[An
     return [a for a, test in pairs if not test], [a for a, test in pairs if test]
 
 
-def _write_smoothed(
-    folder: Path, model: ShapeModel, annotations: Sequence[Annotation], found: Scheme | None
-) -> str:
-    shapes = np.stack([annotation.points for annotation in annotations])
-    smoothed = smooth_targets(model, shapes, normalizer=default_normalizer(found))
-    folder.mkdir(parents=True)
-    write(
-        folder,
-        [
-            replace(annotation, points=points)
-            for annotation, points in zip(annotations, smoothed.shapes, strict=True)
-        ],
+def _learn_shape(folder: Path, seen: Sequence[Annotation], say: Callable[[str], None]) -> None:
+    """Fit, save and draw the shape model, and write the labels that it smooths."""
+    shapes = stack_points(seen)
+    model = ShapeModel(mirror=scheme_of(shapes.shape[1])).fit(shapes)
+    model.save(folder / "shape_model.npz")
+    save_figure(plot_modes(model), folder / "modes.png")
+    say(f"shape model: {model.n_components_} modes hold 98 % of the variance")
+    smoothed = smooth_targets(model, shapes)
+    _write_points(folder / "smoothed", seen, smoothed)
+    moved = 100 * float(smoothed.report.displacement_per_shape.mean())
+    say(
+        f"smoothed labels: moved by {moved:.2f} % of {smoothed.report.normalizer} on average, "
+        f"{smoothed.report.n_clamped} shapes clamped"
     )
-    return str(smoothed.report)
+
+
+def _write_points(folder: Path, seen: Sequence[Annotation], smoothed: SmoothedTargets) -> None:
+    folder.mkdir()
+    pairs = zip(seen, smoothed.shapes, strict=True)
+    write(folder, [replace(annotation, points=points) for annotation, points in pairs])
+
+
+def _test(
+    folder: Path,
+    predictor: Predictor,
+    seen: Sequence[Annotation],
+    unseen: Sequence[Annotation],
+    seed: int,
+) -> dict[str, Any]:
+    """Measure and draw; gives the numbers, which also go to ``results.json``."""
+    evaluation = evaluate(predictor, unseen)
+    shapes, known = stack_points(seen), scheme_of(predictor.n_points)
+    errors = _errors(predictor, shapes, unseen, evaluation, known, seed)
+    write_image(folder / "predictions.png", _sheet(unseen, evaluation, known))
+    save_figure(plot_ced(errors, threshold=0.2), folder / "ced.png")
+    log = (folder / "run" / "log.jsonl").read_text("utf-8").splitlines()
+    save_figure(plot_training([json.loads(line) for line in log]), folder / "training.png")
+    summary = {
+        "nme": {name: round(100 * float(values.mean()), 3) for name, values in errors.items()},
+        "evaluation": evaluation.summary,
+    }
+    with replacing(folder / "results.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
+    return summary
 
 
 def _errors(
-    run: Path,
+    predictor: Predictor,
     shapes: Doubles,
     unseen: Sequence[Annotation],
     evaluation: Evaluation,
-    found: Scheme | None,
+    known: Scheme | None,
     seed: int,
 ) -> dict[str, Doubles]:
     """NME of the network and of the baselines on the unseen faces, each ``(n,)``."""
-    truth = np.stack([annotation.points for annotation in unseen])
-    normalizer = default_normalizer(found)
-    boxes = landmark_box(truth)
-    jittered = _jitter(boxes, seed)
-    predictor = load(run)
-    in_jittered = np.concatenate(
-        [
-            predictor.locate(read_image(annotation.image), box[None])
-            for annotation, box in zip(unseen, jittered, strict=True)
-            if annotation.image is not None
-        ]
-    )
+    truth = stack_points(unseen)
+    jittered = _jitter(landmark_box(truth), seed)
     mean = ShapeModel(1).fit(shapes).mean_
     predictions = {
-        "ASMNet, tight boxes": evaluation.points,
-        "ASMNet, jittered boxes": in_jittered,
+        "ASMNet in the true boxes": evaluation.points,
+        "ASMNet in jittered boxes": _locate(predictor, unseen, jittered),
         "mean shape, least squares on the true landmarks": similarity(mean, truth).apply(mean),
-        "mean shape in the jittered boxes": _mean_in_boxes(shapes, jittered),
+        "mean shape in jittered boxes": _mean_in_boxes(shapes, jittered),
     }
-    return {name: nme(p, truth, normalizer, found) for name, p in predictions.items()}
+    normalizer = default_normalizer(known)
+    return {name: nme(p, truth, normalizer, known) for name, p in predictions.items()}
+
+
+def _locate(predictor: Predictor, unseen: Sequence[Annotation], boxes: Doubles) -> Doubles:
+    pairs = zip(unseen, boxes, strict=True)
+    return np.concatenate([predictor.locate(_photo(face), box[None]) for face, box in pairs])
+
+
+def _photo(annotation: Annotation) -> npt.NDArray[np.uint8]:
+    assert annotation.image is not None  # the evaluation has read it
+    return read_image(annotation.image)
 
 
 def _jitter(boxes: Doubles, seed: int) -> Doubles:
@@ -218,23 +243,14 @@ def _mean_in_boxes(shapes: Doubles, boxes: Doubles) -> Doubles:
     return placed
 
 
-def _draw(
-    folder: Path,
-    unseen: Sequence[Annotation],
-    evaluation: Evaluation,
-    errors: dict[str, Doubles],
-    found: Scheme | None,
-) -> None:
-    contours = found.contours if found else ()
-    size, cells = 192, []
-    for row in range(min(24, len(unseen))):
-        annotation = unseen[row]
-        assert annotation.image is not None  # the evaluation has read it
-        matrix = crop_transform(landmark_box(annotation.points)[None], size, 1.5)[0]
-        cell = crop(read_image(annotation.image), matrix, size)
-        points = evaluation.points[row] @ matrix[:, :2].T + matrix[:, 2]
-        cells.append(draw_landmarks(cell, points, contours))
-    write_image(folder / "predictions.png", contact_sheet(cells))
-    save_figure(plot_ced(errors, threshold=0.2), folder / "ced.png")
-    log = (folder / "run" / "log.jsonl").read_text("utf-8").splitlines()
-    save_figure(plot_training([json.loads(line) for line in log]), folder / "training.png")
+def _sheet(
+    unseen: Sequence[Annotation], evaluation: Evaluation, known: Scheme | None
+) -> npt.NDArray[np.uint8]:
+    """Draw what the network found on the first unseen faces."""
+    contours = known.contours if known else ()
+    cells = []
+    for annotation, points in zip(unseen[:_SHOWN], evaluation.points, strict=False):
+        matrix = crop_transform(landmark_box(annotation.points), _CELL, 1.5)[0]
+        cell = crop(_photo(annotation), matrix, _CELL)
+        cells.append(draw_landmarks(cell, apply_affine(matrix, points), contours))
+    return contact_sheet(cells)

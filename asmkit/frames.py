@@ -31,17 +31,23 @@ Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 _ROUNDING = 16 * np.finfo(np.float64).eps
+_NO_POSE = "orthogonal to the mean, or with coordinates too large for their type"
 
 
 class NoPoseError(ValueError):
-    """Some shape of a chunk has no pose; whoever holds the whole batch can say which."""
+    """Shapes without a pose: their numbers among the shapes at hand, and what they lack."""
+
+    def __init__(self, rows: Indices, reason: str) -> None:
+        super().__init__(f"{len(rows)} shape(s), the first is number {rows[0]}, {reason}")
+        self.rows = rows
+        self.reason = reason
 
     @classmethod
-    def check(cls, shapes: Floats) -> None:
-        """Raise when points are missing or infinite, or all points of a shape coincide."""
-        n_bad = coinciding(shapes).sum()
-        if n_bad:
-            raise cls(f"{n_bad} shape(s) have no size")
+    def check(cls, fine: npt.NDArray[np.bool_], reason: str) -> None:
+        """Raise when some shape is not ``fine`` (n,)."""
+        rows = np.flatnonzero(~fine)
+        if rows.size:
+            raise cls(rows, reason)
 
 
 class Training(NamedTuple):
@@ -94,7 +100,7 @@ def mirrored(shapes: Float64, permutation: Indices) -> Float64:
 def _train_similarity(shapes: Float64, permutation: Indices | None) -> Training:
     everyone = _with_mirrored(shapes, permutation)
     found = generalized_procrustes(everyone)
-    _check_handedness(found.mean, everyone)
+    _check_handedness(found.mean, shapes)
     # Turned as the shapes are on average, so that their order does not matter.
     turn = scale_and_rotation(found.transforms.rotation.sum(axis=0), np.ones(()))[1]
     mean = found.mean @ turn.T
@@ -126,7 +132,7 @@ def _check_handedness(mean: Float64, shapes: Float64) -> None:
     if rows.size:
         raise ValueError(
             f"shapes: {rows.size} shape(s) look mirrored against the others, the first is number "
-            f"{rows[0] % len(shapes)}; mirroring must also exchange the left and right points"
+            f"{rows[0]}; mirroring must also exchange the left and right points"
         )
 
 
@@ -174,10 +180,7 @@ class _PlanarSimilarity:
             flat, self._mean, self._modes_by_point, self._block(), coefficients, poses
         )
         if n_bad:
-            raise NoPoseError(
-                f"{n_bad} shape(s) have no orientation against the mean, or coordinates too large "
-                f"for {flat.dtype}"
-            )
+            NoPoseError.check(~np.isnan(poses[:, 0]), _NO_POSE)
         return coefficients, poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
@@ -196,7 +199,7 @@ class _SpatialSimilarity:
         self._mean, self._modes, self._dtype = mean, modes, dtype
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
-        NoPoseError.check(shapes)
+        NoPoseError.check(~coinciding(shapes), _NO_POSE)
         poses = similarity(self._mean, shapes)
         aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._mean
         coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
@@ -232,7 +235,7 @@ def nearest(
     bool
         Whether the coefficients of every shape came to rest.
     """
-    NoPoseError.check(shapes)
+    NoPoseError.check(~coinciding(shapes), _NO_POSE)
     n_dims = mean.shape[1]
     centre = shapes.mean(axis=1, keepdims=True)
     flat = (shapes - centre).reshape(len(shapes), -1)
@@ -264,9 +267,8 @@ class _BoxPoses:
 def _box_poses(shapes: Floats) -> _BoxPoses:
     low = shapes.min(axis=1, keepdims=True).astype(np.float64)
     high = shapes.max(axis=1, keepdims=True).astype(np.float64)
-    thin = ~(high - low > _ROUNDING * np.abs(high + low)).all(axis=(1, 2))
-    if thin.any():
-        raise NoPoseError(f"{thin.sum()} shape(s) have a landmark box without width or height")
+    fine = (high - low > _ROUNDING * np.abs(high + low)).all(axis=(1, 2))
+    NoPoseError.check(fine, "with a landmark box that has no width or no height")
     return _BoxPoses((low + high) / 2, high - low)
 
 

@@ -177,6 +177,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         n_points = batch.shape[1]
         if n_points < 3:
             raise ValueError(f"shapes: got {n_points} point(s) a shape, expected at least 3")
+        refuse_coinciding(coinciding(batch), "shapes")
         mirror, name = _resolve_mirror(self.mirror, n_points)
         mean, deviations, converged = frame.train(batch, mirror)
         if not converged:
@@ -192,7 +193,8 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return self
 
     def _set_modes(self, mean: Float64, modes: Float64, variances: Float64, total: float) -> None:
-        self.mean_, self.components_ = mean, modes
+        # One layout, whether fitted or loaded: products then round alike.
+        self.mean_, self.components_ = np.ascontiguousarray(mean), np.ascontiguousarray(modes)
         self.explained_variance_, self.total_variance_ = variances, total
         self.explained_variance_ratio_ = variances / total
         self.n_components_ = len(variances)
@@ -495,13 +497,20 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
 
 def _run(work: Callable[[int, int], None], batch: Floats) -> None:
-    """Run over chunks; when one meets a shape without a pose, say which shapes and why."""
+    """Run over chunks; when one meets shapes without a pose, say which and why."""
+
+    def numbered(start: int, stop: int) -> None:
+        try:
+            work(start, stop)
+        except NoPoseError as error:
+            raise NoPoseError(start + error.rows, error.reason) from error
+
     try:
-        run_chunks(work, len(batch), _MIN_CHUNK, _MAX_CHUNK)
-    except NoPoseError as error:
+        run_chunks(numbered, len(batch), _MIN_CHUNK, _MAX_CHUNK)
+    except NoPoseError:
         as_batch(batch, "shapes")
         refuse_coinciding(coinciding(batch), "shapes")
-        raise ValueError(f"shapes: {error}") from error
+        raise
 
 
 def _result(shape: tuple[int, ...], dtype: np.dtype[Any], out: Floats | None) -> Floats:

@@ -82,21 +82,29 @@ def plot_modes(model: ShapeModel, n_modes: int = 4, deviations: float = 3.0) -> 
     if count < 1:
         raise ValueError(f"n_modes: got {n_modes}, expected at least 1")
     steps = np.linspace(-deviations, deviations, 5)
-    figure = _figure(2 * len(steps), 2.1 * count)
+    shapes = _mode_shapes(model, count, steps)
+    width, height = np.ptp(shapes[..., :2].reshape(-1, 2), axis=0)
+    figure = _figure(10, 0.4 + 2 * count * float(np.clip(height / width, 0.3, 3)))
     axes = figure.subplots(count, len(steps), squeeze=False, sharex=True, sharey=True)
+    axes[0, 0].invert_yaxis()  # y points down; the axes share it
     known = scheme_of(len(model.mean_))
     contours = known.contours if known else ()
-    for mode in range(count):
-        share = 100 * model.explained_variance_ratio_[mode]
-        for axis, step in zip(axes[mode], steps, strict=True):
-            coefficients = np.zeros(model.n_components_)
-            coefficients[mode] = step * np.sqrt(model.explained_variance_[mode])
-            shape = model.inverse_transform(coefficients[None])[0]
-            _plot_shape(axis, np.asarray(model.mean_), contours, "0.8")
-            _plot_shape(axis, np.asarray(shape), contours, "tab:blue")
-            axis.set_title(f"{step:+.1f} σ" if mode == 0 else "", fontsize=9)
-        axes[mode][0].set_ylabel(f"mode {mode + 1}\n{share:.1f} %", fontsize=9)
+    for column, step in enumerate(steps):
+        axes[0, column].set_title(f"{step:+.1f} σ" if step else "mean", fontsize=9)
+        for row, shape in enumerate(shapes[:, column]):
+            _plot_shape(axes[row, column], np.asarray(model.mean_), contours, "0.8")
+            _plot_shape(axes[row, column], shape, contours, "tab:blue")
+    for row, share in enumerate(100 * model.explained_variance_ratio_[:count]):
+        axes[row, 0].set_ylabel(f"mode {row + 1}\n{share:.1f} %", fontsize=9)
     return figure
+
+
+def _mode_shapes(model: ShapeModel, count: int, steps: Doubles) -> Doubles:
+    """Shapes ``(count, n_steps, p, d)``: each mode at each number of deviations."""
+    coefficients = np.zeros((count, len(steps), model.n_components_))
+    for mode in range(count):
+        coefficients[mode, :, mode] = steps * np.sqrt(model.explained_variance_[mode])
+    return model.inverse_transform(coefficients).astype(np.float64)
 
 
 def _plot_shape(axis: Axes, shape: Doubles, contours: Sequence[Contour], colour: str) -> None:
@@ -105,10 +113,9 @@ def _plot_shape(axis: Axes, shape: Doubles, contours: Sequence[Contour], colour:
         line = shape[_closed(contour)]
         axis.plot(line[:, 0], line[:, 1], "-", color=colour, linewidth=1)
     axis.set_aspect("equal")
-    if not axis.yaxis_inverted():
-        axis.invert_yaxis()  # y points down
     axis.set_xticks([])
     axis.set_yticks([])
+    axis.spines[:].set_visible(False)
 
 
 def _closed(contour: Contour) -> list[int]:
@@ -130,7 +137,7 @@ def plot_ced(curves: Mapping[str, npt.ArrayLike], threshold: float = 0.08) -> Fi
     -------
     matplotlib.figure.Figure
     """
-    figure = _figure(6, 4)
+    figure = _figure(6, 3.8 + 0.2 * len(curves))
     axis = figure.subplots()
     grid = np.linspace(0, threshold, 400)
     for label, errors in curves.items():
@@ -141,7 +148,7 @@ def plot_ced(curves: Mapping[str, npt.ArrayLike], threshold: float = 0.08) -> Fi
     axis.set_xlim(0, 100 * threshold)
     axis.set_ylim(0, 100)
     axis.grid(alpha=0.3)
-    axis.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", fontsize=8)
     return figure
 
 
@@ -156,23 +163,34 @@ def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        When there is no row.
     """
+    if not history:
+        raise ValueError("history: got no rows, expected one for each epoch")
     figure = _figure(9, 3.6)
     losses, errors = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for name in ("points", "asm", "pose"):
-        losses.plot(epochs, [row[name] for row in history], label=name)
+        values = [row[name] for row in history]
+        if any(values):  # a term without labels is zero, which no logarithmic axis shows
+            losses.plot(epochs, values, ".-", markersize=3, label=name)
     losses.set_yscale("log")
     losses.set_xlabel("epoch")
     losses.set_ylabel("terms of the loss")
     losses.legend(fontsize=8)
     measured = [(row["epoch"], row["nme"]) for row in history if row.get("nme") is not None]
     if measured:
-        errors.plot(*zip(*measured, strict=True), ".-")
+        errors.plot(*zip(*measured, strict=True), ".-", color="tab:red")
     errors.set_xlabel("epoch")
     errors.set_ylabel("validation NME, %")
     for axis in (losses, errors):
         axis.grid(alpha=0.3)
+        axis.set_xlim(0, max(epochs) + 1)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 

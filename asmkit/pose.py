@@ -172,10 +172,9 @@ def rotation_to_euler(rotation: npt.ArrayLike, convention: str = "aflw") -> Arra
 
     ``convention="aflw"`` is ``R = F Rx(pitch) Ry(-yaw) Rz(roll) F`` with ``F = diag(1, -1, -1)``,
     the matrices on top of this module: the angles of 300W-LP and AFLW2000-3D. Yaw is in
-    [-90, 90]; positive yaw turns the nose to the image's right (the subject's left), positive pitch
-    looks up,
-    positive roll turns the head clockwise in the image. At a yaw of ±90° only the sum or difference
-    of pitch and roll is defined, and roll is set to 0.
+    [-90, 90]. Positive yaw turns the nose to the image's right (the subject's left), positive pitch
+    turns it up, positive roll turns the head clockwise in the image. At a yaw of ±90° only the sum
+    or the difference of pitch and roll is defined, and roll is set to 0.
 
     Raises
     ------
@@ -277,20 +276,22 @@ def _reference_record(scheme: str) -> dict[str, Any]:
 def solve_pnp(points: npt.ArrayLike, reference: npt.ArrayLike, camera: Camera) -> Pose:
     """Poses that minimise the reprojection error of a rigid reference, all shapes in one call.
 
-    Minimises ``sum_j |x_j - K (R X_j + t) / λ|²`` in pixels over rotations and translations with
-    every point in front of the camera. Start: the pose of the best affine image of the reference,
-    taken along the ray to its centre; then Gauss-Newton steps, damped (Levenberg-Marquardt) where
-    they would raise the error, to convergence. Under scaled orthography Newton steps on the
-    reference's second moments alone. A flat reference, or a nearly flat one in noise, has two
-    poses that look alike (mirrored in depth): both are tried, the better one is returned. A flat
-    reference under scaled orthography has two *equally* good poses, one of which is returned.
+    Minimises ``sum_j |x_j - K (R X_j + t) / λ|²``, in pixels, over rotations and translations with
+    every point in front of the camera. The start is the weak-perspective pose along the ray to the
+    shape's centre, from the best affine image of the reference; Gauss-Newton steps follow, damped
+    (Levenberg-Marquardt) wherever they would raise the error, to convergence. A shape may look much
+    alike from two poses, mirrored in depth: where the noise leaves that open both are refined, and
+    the better one is returned. A flat reference under scaled orthography has two *equally* good
+    poses, of which one is returned.
 
     Parameters
     ----------
     points
-        ``(n, p, 2)`` image points; computed in float64. A shape with a NaN has no pose.
+        ``(n, p, 2)`` image points. All is computed and returned in float64. A shape with a missing
+        (NaN) point has no pose.
     reference
-        ``(p, 3)``, p >= 4 and not all on one line.
+        ``(p, 3)``, p >= 4 and not all on one line. (Four points sometimes have a local minimum
+        that is not the best one; from six on none was met.)
     camera
         Perspective, or :meth:`Camera.orthographic`.
 
@@ -315,23 +316,25 @@ def solve_pnp(points: npt.ArrayLike, reference: npt.ArrayLike, camera: Camera) -
     x = as_shapes(points, "points", n_points=len(X), n_dims=2, allow_nan=True)
     # One layout for the kernel, whatever came: a read-only array would compile a second kernel.
     x = np.require(x, np.float64, ("C", "A", "W"))
-    model, moments, radius, back = _principal_frame(X)
-    intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], dtype=np.float64)
+    model, present, moments, radius, back = _principal_frame(X)
+    ratio = (camera.fy / camera.fx) ** 2
+    intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
+    lens = np.array([*intrinsics, ratio, not camera.is_orthographic], dtype=np.float64)
     n = len(x)
     R, t, rms = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty(n)
 
     def work(start: int, stop: int) -> None:
-        solve(
-            *(x, intrinsics, not camera.is_orthographic, model, moments, radius, back),
-            *(start, stop, R, t, rms),
-        )
+        solve(x, lens, model, present, moments, radius, back, start, stop, R, t, rms)
 
     run_chunks(work, n, _MIN_CHUNK)
     return Pose(R, t, rms, np.isfinite(rms))
 
 
-def _principal_frame(X: Array) -> tuple[Array, Array, float, Array]:
-    """Model (3, p) in its principal frame, its moments (3,), its radius, the way back (5, 3)."""
+def _principal_frame(X: Array) -> tuple[Array, Array, Array, float, Array]:
+    """Model (3, q) in its principal frame, its true columns (q,), moments, radius, way back (5, 3).
+
+    Columns of zeros make q a multiple of 8: the kernel's loops then have no remainder.
+    """
     if len(X) < 4:
         raise ValueError(f"reference: got {len(X)} points, expected at least 4")
     centre = X.mean(axis=0)
@@ -349,4 +352,6 @@ def _principal_frame(X: Array) -> tuple[Array, Array, float, Array]:
         moments[2] = 0.0
     radius = math.sqrt((model**2).sum(axis=0).max())
     back = np.vstack([axes.T, np.full(3, unit), centre])
-    return model, moments, radius, back
+    padding = -len(X) % 8
+    present = np.pad(np.ones(len(X)), (0, padding))
+    return np.pad(model, ((0, 0), (0, padding))), present, moments, radius, back

@@ -83,7 +83,7 @@ def smooth_targets(
     prior: Prior = Box(3.0),  # noqa: B008  # frozen, so safe to share
     normalizer: str | npt.ArrayLike | None = None,
 ) -> SmoothedTargets:
-    """Smooth annotated shapes into training targets (Fard et al. 2021, section 3.2).
+    """Smooth annotated shapes into training targets: the ASM operator of ASMNet (Fard et al. 2021).
 
     Targets may be computed once and kept. **Kept targets move with similarity augmentation only:**
     with ``align="similarity"``, ``smooth(T(x)) = T(smooth(x))`` for every translation, rotation

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,7 @@ N_POINTS, N_MODES = 68, 20
 #: menpofit's `OrthoPDM.set_target`, one 68-point shape, as measured in its own process.
 MENPOFIT_US = 127.0
 
-Array = npt.NDArray[np.float64] | npt.NDArray[np.float32]
+Array = npt.NDArray[np.floating[Any]]
 
 
 def shapes_in_random_poses(n: int, seed: int) -> npt.NDArray[np.float64]:
@@ -91,12 +92,12 @@ def main() -> None:
     pca = PCA(n_components=N_MODES).fit(training.reshape(len(training), -1))
     shapes = shapes_in_random_poses(arguments.shapes, seed=3)
     print(f"{len(shapes)} shapes of {N_POINTS} points, {N_MODES} modes, numpy {np.__version__}")
-    for dtype in (np.float64, np.float32):
+    for dtype in (np.dtype(np.float64), np.dtype(np.float32)):
         for n_threads in (1, 2):
             set_num_threads(n_threads)
             with threadpool_limits(n_threads):
                 found = medians(contenders(model, pca, shapes.astype(dtype)), arguments.repeats)
-            print(f"\n{np.dtype(dtype).name}, {n_threads} thread(s)")
+            print(f"\n{dtype.name}, {n_threads} thread(s)")
             report(found, len(shapes))
 
 

@@ -49,6 +49,12 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, out, TINY, threads=1, progress=False)
 
 
+@pytest.fixture
+def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the export, which takes longer than these trainings and has its own tests."""
+    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
+
+
 def digest(run: Path) -> str:
     return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
@@ -73,6 +79,7 @@ def test_a_run_leaves_everything(run: Path) -> None:
     assert json.loads((run / "model.json").read_text())["sha256"] == digest(run)
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_training_learns(folder: Path, tmp_path: Path) -> None:
     still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "mirror": 0.0, "dropout": 0.0}
     still |= {"grey": 0.0, "blur": 0.0, "noise": 0.0, "occlusion": 0.0}
@@ -83,6 +90,7 @@ def test_a_training_learns(folder: Path, tmp_path: Path) -> None:
     assert rows[-1]["pose"] < 0.5 * rows[0]["pose"]
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_the_same_training_gives_the_same_weights(run: Path, folder: Path, tmp_path: Path) -> None:
     again = train(folder, tmp_path / "again", TINY, threads=1, progress=False)
     assert digest(again) == digest(run)
@@ -96,6 +104,7 @@ class _StoppedError(Exception):
     pass
 
 
+@pytest.mark.usefixtures("no_onnx")
 @pytest.mark.parametrize("epoch", [1, 3])
 def test_a_stopped_training_resumes_to_the_same_weights(
     run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
@@ -122,6 +131,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     assert digest(out) == digest(run)
 
 
+@pytest.mark.usefixtures("no_onnx")
 @pytest.mark.slow
 def test_kills_at_any_moment_lose_nothing(run: Path, folder: Path, tmp_path: Path) -> None:
     """SIGKILL at random moments; the last one resumes to the end."""
@@ -180,6 +190,7 @@ def test_a_truncated_checkpoint_is_named(run: Path, tmp_path: Path) -> None:
             read_tensors(path)
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_resuming_on_other_data_is_refused(folder: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -219,6 +230,7 @@ def test_nothing_is_written_when_the_data_is_broken(folder: Path, tmp_path: Path
     assert not out.exists()
 
 
+@pytest.mark.usefixtures("no_onnx")
 def test_a_diverging_loss_is_reported(folder: Path, tmp_path: Path) -> None:
     wild = replace(TINY, learning_rate=1e30, clip_norm=1e30, warmup_steps=0, epochs=1)
     with pytest.raises(ValueError, match="learning rate"):

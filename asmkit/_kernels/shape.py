@@ -35,8 +35,8 @@ def project(
     """Fill ``poses`` (n, 4), model to shape, and ``coefficients`` (n, k).
 
     ``shapes`` is (n, 2p) interleaved, ``mean`` (2, p) centred and of size 1, ``modes`` (2p, k) in
-    planes, ``block`` (m, 2p) scratch. Returns how many shapes have no pose: a missing or infinite
-    point, or all points in one place.
+    planes, ``block`` (m, 2p) scratch. Returns how many shapes have no pose, for a missing or
+    infinite point or because all points coincide; their poses begin with NaN.
     """
     n_points = mean.shape[1]
     one = mean.dtype.type(1)
@@ -62,6 +62,7 @@ def project(
             size2 = a * a + b * b
             limit = rounding * max(abs(first_x), abs(first_y))
             if not limit * limit < size2 < np.inf:
+                pose[0] = np.nan
                 n_bad += 1
             a, b = a * (one / size2), b * (one / size2)
             row = block[i]

@@ -18,7 +18,7 @@ from asmkit.annotations import pts, wflw
 from asmkit.annotations._annotation import Annotation
 from asmkit.errors import FormatError
 
-__all__ = ["IMAGE_SUFFIXES", "Annotation", "read", "read_shapes", "write"]
+__all__ = ["IMAGE_SUFFIXES", "Annotation", "read", "read_shapes", "stack_points", "write"]
 
 PathLike = str | os.PathLike[str]
 
@@ -180,6 +180,26 @@ def _expand(path: PathLike) -> Iterator[Path]:
         raise FileNotFoundError(f"{pattern}: no file matches this pattern")
     for match in matches:
         yield from _files_of(Path(match))
+
+
+def stack_points(annotations: Sequence[Annotation]) -> npt.NDArray[np.float64]:
+    """Points of annotations as one array ``(n, n_points, n_dims)``.
+
+    Raises
+    ------
+    ValueError
+        When there is none, or two differ in the number of points or dimensions.
+    """
+    if not annotations:
+        raise ValueError("annotations: got none, expected at least one")
+    first = annotations[0]
+    for annotation in annotations:
+        if annotation.points.shape != first.points.shape:
+            raise ValueError(
+                f"{annotation.name} has {_describe(annotation.points)}, but {first.name} has "
+                f"{_describe(first.points)}; expected equally many in all annotations"
+            )
+    return np.stack([annotation.points for annotation in annotations])
 
 
 def _describe(points: npt.NDArray[np.float64]) -> str:

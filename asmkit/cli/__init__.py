@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import Any
 
 import click
 
 import asmkit
+from asmkit.cli._terminal import in_one_line
 
 __all__ = ["main"]
 
@@ -22,15 +24,6 @@ _COMMANDS = {
     "predict": "Find landmarks and head pose in photos.",
     "export": "Write a trained network as ONNX.",
 }
-
-
-class _Failure(click.ClickException):
-    """Bad input: one clear line and exit code 2."""
-
-    exit_code = 2
-
-    def format_message(self) -> str:
-        return " ".join(self.message.split())
 
 
 class _Commands(click.Group):
@@ -49,17 +42,15 @@ class _Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with in_one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        # OpenCV prints lines of its own about a damaged image; it reads this when it is imported.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+        with in_one_line():
             return super().invoke(ctx)
-        except (ValueError, TypeError, OSError, ImportError) as error:
-            raise _Failure(_message(error)) from error
-
-
-def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
 
 
 @click.group(

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import click
 
+from asmkit.cli._terminal import shows_bars
+
 __all__ = ["command"]
 
 
 @click.command("demo")
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="Folder of annotated images; default: rendered."
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of annotated images; a fifth of them is the test. Default: rendered faces.",
 )
 @click.option(
     "--out",
@@ -21,11 +25,21 @@ __all__ = ["command"]
     show_default=True,
     help="New folder for the results.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option(
-    "--faces", type=click.IntRange(40), default=2000, show_default=True, help="To render."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the rendered faces and of the training.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the demo recipe's.")
+@click.option(
+    "--faces",
+    type=click.IntRange(40),
+    default=2000,
+    show_default=True,
+    help="How many to render; a tenth of them is the test.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Default: what the demo recipe says.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 def command(
     data: Path | None, out: Path, seed: int, faces: int, epochs: int | None, quiet: bool
@@ -45,7 +59,13 @@ def command(
     from asmkit.demo import run_demo
 
     result = run_demo(
-        out, data, seed=seed, n_faces=faces, epochs=epochs, say=click.echo, progress=not quiet
+        out,
+        data,
+        seed=seed,
+        n_faces=faces,
+        epochs=epochs,
+        say=click.echo,
+        progress=shows_bars(quiet),
     )
     click.echo(f"\n{result}\n")
     for name, what in _LEAVES.items():

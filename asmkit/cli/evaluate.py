@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
+
+from asmkit.cli._terminal import shows_bars
 
 __all__ = ["command", "table"]
 
@@ -23,21 +26,30 @@ __all__ = ["command", "table"]
     show_default=True,
     help="Look into the tight boxes of the annotated landmarks, or into the detector's.",
 )
-@click.option("--normalizer", help="Default: inter-ocular for faces, else box-diagonal.")
 @click.option(
-    "--threshold", type=float, default=0.08, show_default=True, help="Of failure rate and AUC."
+    "--normalizer",
+    help="What divides the errors: inter-ocular, inter-pupil, box-diagonal, box-size. Default: "
+    "inter-ocular for faces, else box-diagonal.",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, min_open=True),
+    default=0.08,
+    show_default=True,
+    help="Of failure rate and AUC, as a fraction.",
 )
 @click.option(
     "--part",
     type=click.Choice(["all", "validation"]),
     default="all",
     show_default=True,
-    help="All images, or those that a training on this folder holds out.",
+    help="All images, or those that the training of RUN held out, if it was on this folder.",
 )
 @click.option(
     "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
     run: Path,
     data: Path,
@@ -47,9 +59,11 @@ def command(
     part: str,
     engine: str | None,
     as_json: bool,
+    quiet: bool,
 ) -> None:
     """Measure a trained network on annotated images.
 
+    RUN is the folder of a finished training.
     NME in per cent of the normalizing distance, angles in degrees. The pose is compared with the
     scaled-orthographic pose of the annotated landmarks. A face that was not found is a failure.
 
@@ -66,18 +80,27 @@ def command(
     predictor = load(run, engine=engine)
     annotations = read(data, require_images=True)
     if part == "validation":
-        share = float(predictor.description["trained"]["validation_share"])
-        held_out = validation_part([a.name for a in annotations], share)
+        held_out = validation_part([a.name for a in annotations], _validation_share(run))
         annotations = [a for a, out in zip(annotations, held_out, strict=True) if out]
+        if not annotations:
+            raise ValueError(f"{data}: the training of {run} holds none of these images out")
     evaluation = evaluate(
         predictor,
         annotations,
         boxes=boxes,
         normalizer=normalizer,
         threshold=threshold,
-        progress=not as_json,
+        progress=shows_bars(quiet),
     )
     click.echo(json.dumps(evaluation.summary) if as_json else table(evaluation.summary))
+
+
+def _validation_share(run: Path) -> float:
+    path = run / "recipe.toml"
+    try:
+        return float(tomllib.loads(path.read_text("utf-8"))["validation"])
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path}: not the recipe of a training ({error})") from error
 
 
 def table(summary: dict[str, Any]) -> str:

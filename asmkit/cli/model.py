@@ -11,11 +11,18 @@ __all__ = ["command"]
 
 @click.group("model")
 def command() -> None:
-    """Fit a shape model, look at it, draw its modes."""
+    """Fit a shape model, look at it, draw its modes.
+
+    \b
+    Examples:
+      asmkit model fit faces/ -o faces.npz
+      asmkit model info faces.npz
+      asmkit model plot faces.npz -o modes.png
+    """
 
 
 @command.command("fit")
-@click.argument("data", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path())
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Model file (.npz)."
 )
@@ -35,8 +42,10 @@ def command() -> None:
 @click.option(
     "--mirror", is_flag=True, help="Fit on the mirror images too (faces of a known scheme)."
 )
-def fit(data: Path, out: Path, components: str, align: str, mirror: bool) -> None:
+def fit(data: str, out: Path, components: str, align: str, mirror: bool) -> None:
     """Fit a shape model on annotations.
+
+    DATA is a folder of annotations, a file, or a pattern in quotes.
 
     \b
     Examples:
@@ -51,7 +60,7 @@ def fit(data: Path, out: Path, components: str, align: str, mirror: bool) -> Non
     scheme = scheme_of(shapes.shape[1]) if mirror else None
     if mirror and scheme is None:
         raise ValueError(
-            f"{data}: --mirror needs a known scheme, but no one has {shapes.shape[1]} points"
+            f"--mirror: no known scheme has the {shapes.shape[1]} points of {data}; leave it out"
         )
     model = ShapeModel(_parse_components(components), align=align, mirror=scheme).fit(shapes)
     model.save(out)
@@ -75,7 +84,14 @@ def info(model: Path) -> None:
 
     shape_model = ShapeModel.load(model)
     points, dims = shape_model.mean_.shape
-    click.echo(f"{points} points in {dims}-D, frame: {shape_model.align}")
+    click.echo(
+        f"{points} points in {dims}-D, scheme: {shape_model.scheme_ or 'not known'}, "
+        f"frame: {shape_model.align}"
+    )
+    click.echo(
+        f"fitted on {shape_model.n_samples_} shapes"
+        f"{'' if shape_model.mirror_ is None else ', half of them mirror images'}"
+    )
     click.echo(
         f"{shape_model.n_components_} modes, noise variance {shape_model.noise_variance_:.3e}"
     )
@@ -95,9 +111,11 @@ def info(model: Path) -> None:
     required=True,
     help="Picture (.png, .pdf, .svg).",
 )
-@click.option("--modes", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--modes", type=click.IntRange(1), default=4, show_default=True, help="How many to draw."
+)
 def plot(model: Path, out: Path, modes: int) -> None:
-    """Draw the modes of a model: the mean shape and each mode at ±3 standard deviations.
+    """Draw the modes of a model, from -3 to +3 standard deviations.
 
     \b
     Example:
@@ -106,8 +124,9 @@ def plot(model: Path, out: Path, modes: int) -> None:
     from asmkit.model import ShapeModel
     from asmkit.plotting import plot_modes, save_figure
 
-    save_figure(plot_modes(ShapeModel.load(model), modes), out)
-    click.echo(f"{out}: written")
+    shape_model = ShapeModel.load(model)
+    save_figure(plot_modes(shape_model, modes), out)
+    click.echo(f"{out}: {min(modes, shape_model.n_components_)} modes")
 
 
 def _parse_components(text: str) -> int | float:

@@ -13,37 +13,40 @@ __all__ = ["command"]
 
 @click.command("pose")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="CSV file; default: the screen.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="CSV file. Default: the screen.")
 @click.option(
     "--camera",
     metavar="FX,FY,CX,CY",
-    help="Perspective camera in pixels; default: scaled orthography, which suits crops.",
+    help="Perspective camera in pixels. Default: scaled orthography, which suits crops.",
 )
 def command(data: Path, out: Path | None, camera: str | None) -> None:
     """Head pose of annotated faces, from their landmarks and a 3-D reference face.
 
-    Yaw, pitch and roll in degrees in the convention of 300W-LP and AFLW2000.
+    DATA is a file or a folder of annotations. Yaw, pitch and roll are degrees in the convention of
+    300W-LP and AFLW2000; reprojection_error is the root mean square in pixels; success is 0 where
+    points are missing or determine no pose.
 
     \b
     Examples:
       asmkit pose faces/ -o poses.csv
       asmkit pose face.pts --camera 800,800,320,240
     """
-    import numpy as np
-
     from asmkit._files import replacing
-    from asmkit.annotations import read
+    from asmkit.annotations import read, stack_points
     from asmkit.pose import Camera, face_reference, solve_pnp
     from asmkit.schemes import scheme_of
 
     view = Camera.orthographic() if camera is None else Camera(*_parse_camera(camera))
     annotations = read(data)
-    shapes = {len(annotation.points) for annotation in annotations}
-    if len(shapes) > 1:
-        raise ValueError(f"{data}: faces with {sorted(shapes)} points; expected one scheme")
-    found = scheme_of(shapes.pop())
-    reference = face_reference(found.name if found else "none")
-    pose = solve_pnp(np.stack([a.points for a in annotations]), reference, view)
+    points = stack_points(annotations)
+    found = scheme_of(points.shape[1])
+    if found is None:
+        raise ValueError(
+            f"{data}: {points.shape[1]} points; pose needs a 3-D reference face, and there is one "
+            "for the 68 points of ibug68"
+        )
+    reference = face_reference(found.name)
+    pose = solve_pnp(points, reference, view)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["name", "yaw", "pitch", "roll", "reprojection_error", "success"])
@@ -66,5 +69,7 @@ def _parse_camera(text: str) -> list[float]:
     except ValueError:
         numbers = []
     if len(numbers) != 4:
-        raise click.BadParameter(f"{text!r}: expected four numbers", param_hint="--camera")
+        raise click.BadParameter(
+            f"{text!r}: expected four numbers fx,fy,cx,cy", param_hint="--camera"
+        )
     return numbers

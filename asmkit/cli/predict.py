@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from asmkit.predictor import Prediction
 
 __all__ = ["command"]
 
@@ -18,11 +23,11 @@ __all__ = ["command"]
     "boxes",
     multiple=True,
     metavar="X,Y,W,H",
-    help=("Tight landmark box to look into, instead of the face detector's. May be repeated."),
+    help="Tight landmark box to look into, instead of the face detector's. May be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an image.")
 @click.option(
-    "--overlay", type=click.Path(path_type=Path), help="Folder for pictures of the result."
+    "--overlay", type=click.Path(path_type=Path), help="Folder for drawings: one .png an image."
 )
 @click.option(
     "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
@@ -37,7 +42,8 @@ def command(
 ) -> None:
     """Find landmarks and head pose in photos.
 
-    Points are (x, y) in pixels, 0-based pixel centres; pose is yaw, pitch, roll in degrees.
+    RUN is the folder of a finished training. Points are (x, y) in pixels, 0-based pixel centres;
+    pose is yaw, pitch, roll in degrees.
 
     \b
     Examples:
@@ -50,24 +56,16 @@ def command(
     from asmkit.schemes import scheme
 
     given = [_parse_box(text) for text in boxes] or None
+    drawings = _drawings(images, overlay)
     predictor = load(run, engine=engine)
     contours = scheme(predictor.scheme).contours if predictor.scheme else ()
     for path in images:
         image = read_image(path)
+        _check_inside(given or [], path, image.shape[1], image.shape[0])
         found = predictor.predict(image, given)
-        record = {
-            "image": str(path),
-            "faces": [
-                {"box": box.tolist(), "points": points.tolist(), "pose": pose.tolist()}
-                for box, points, pose in zip(found.boxes, found.points, found.pose, strict=True)
-            ],
-        }
-        if as_json:
-            click.echo(json.dumps(record))
-        else:
-            click.echo(_line(path, found.pose.tolist()))
+        click.echo(_json_line(path, found) if as_json else _line(path, found))
         if overlay is not None:
-            write_image(overlay / f"{path.stem}.png", draw_prediction(image, found, contours))
+            write_image(drawings[path], draw_prediction(image, found, contours))
 
 
 def _parse_box(text: str) -> list[float]:
@@ -75,13 +73,48 @@ def _parse_box(text: str) -> list[float]:
         box = [float(part) for part in text.split(",")]
     except ValueError:
         box = []
-    if len(box) != 4:
-        raise click.BadParameter(f"{text!r}: expected four numbers x,y,w,h", param_hint="--box")
+    if len(box) != 4 or not all(map(math.isfinite, box)) or not (box[2] > 0 and box[3] > 0):
+        raise click.BadParameter(
+            f"{text!r}: expected four numbers x,y,w,h, width and height above 0",
+            param_hint="--box",
+        )
     return box
 
 
-def _line(path: Path, poses: list[list[float]]) -> str:
-    faces = "; ".join(f"yaw {y:.0f}°, pitch {p:.0f}°, roll {r:.0f}°" for y, p, r in poses)
-    return (
-        f"{path}: {len(poses)} face{'' if len(poses) == 1 else 's'}{': ' if poses else ''}{faces}"
-    )
+def _check_inside(boxes: list[list[float]], path: Path, width: int, height: int) -> None:
+    for x, y, w, h in boxes:
+        if x >= width or y >= height or x + w <= 0 or y + h <= 0:
+            raise ValueError(
+                f"{path}: --box {x:g},{y:g},{w:g},{h:g} lies outside this image of "
+                f"{width} × {height} pixels"
+            )
+
+
+def _drawings(images: tuple[Path, ...], overlay: Path | None) -> dict[Path, Path]:
+    """Where the drawing of each image goes, never over another drawing or one of the images."""
+    if overlay is None:
+        return {}
+    drawings = {path: overlay / f"{path.stem}.png" for path in images}
+    kept = {path.resolve() for path in images}
+    for drawing in drawings.values():
+        if drawing.resolve() in kept:
+            raise ValueError(
+                f"--overlay: {drawing} would stand for two images; "
+                "choose another folder, or predict them one by one"
+            )
+        kept.add(drawing.resolve())
+    return drawings
+
+
+def _json_line(path: Path, found: Prediction) -> str:
+    faces = [
+        {"box": box.tolist(), "points": points.tolist(), "pose": pose.tolist()}
+        for box, points, pose in zip(found.boxes, found.points, found.pose, strict=True)
+    ]
+    return json.dumps({"image": str(path), "faces": faces})
+
+
+def _line(path: Path, found: Prediction) -> str:
+    faces = [f"yaw {y:.0f}°, pitch {p:.0f}°, roll {r:.0f}°" for y, p, r in found.pose]
+    count = f"{len(faces)} face" if len(faces) == 1 else f"{len(faces) or 'no'} faces"
+    return ": ".join([str(path), count, *(["; ".join(faces)] if faces else [])])

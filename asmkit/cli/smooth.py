@@ -18,47 +18,46 @@ __all__ = ["command"]
 )
 @click.option("--components", type=click.IntRange(1), help="Modes to keep; default: all.")
 @click.option(
-    "--limit", type=float, default=3.0, show_default=True, help="Clamp at ± this many deviations."
+    "--limit",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Clamp each mode at ± this many standard deviations.",
 )
 def command(model: Path, data: Path, out: Path, components: int | None, limit: float) -> None:
     """Write annotations smoothed by a shape model: the targets of the ASM-assisted loss.
 
-    Prints how far the landmarks moved and which modes were clamped. A folder gives a folder of
-    .pts files; images are not copied.
+    DATA is a file or a folder of annotations; a folder gives a folder of .pts files, without the
+    images. Prints how far the landmarks moved and which modes were clamped.
 
     \b
-    Example:
+    Examples:
       asmkit model fit faces/ -o faces.npz
       asmkit smooth faces.npz faces/ -o smoothed/
     """
-    import numpy as np
-
-    from asmkit.annotations import read, write
-    from asmkit.evaluation import default_normalizer
+    from asmkit.annotations import read, stack_points, write
     from asmkit.model import ShapeModel
     from asmkit.priors import Box
-    from asmkit.schemes import scheme_of
     from asmkit.targets import smooth_targets
 
+    folder = data if data.is_dir() else data.parent
+    if out.exists() and (out.samefile(data) or out.samefile(folder)):
+        raise ValueError(f"{out}: holds the annotations to smooth; choose another place with -o")
     shape_model = ShapeModel.load(model)
     annotations = read(data)
-    expected = shape_model.mean_.shape
-    for annotation in annotations:
-        if annotation.points.shape != expected:
-            raise ValueError(
-                f"{annotation.name}: points of shape {annotation.points.shape}, "
-                f"but the model {model} has {expected}"
-            )
-    shapes = np.stack([annotation.points for annotation in annotations])
-    normalizer = default_normalizer(scheme_of(len(shapes[0])))
-    smoothed = smooth_targets(
-        shape_model, shapes, n_components=components, prior=Box(limit), normalizer=normalizer
-    )
+    shapes = stack_points(annotations)
+    if shapes.shape[1:] != shape_model.mean_.shape:
+        raise ValueError(
+            f"{data}: shapes of (points, dimensions) {shapes.shape[1:]}, but the model {model} has "
+            f"{shape_model.mean_.shape}; fit a model on such shapes"
+        )
+    smoothed = smooth_targets(shape_model, shapes, n_components=components, prior=Box(limit))
     changed = [
         replace(annotation, points=points)
         for annotation, points in zip(annotations, smoothed.shapes, strict=True)
     ]
-    out.mkdir(parents=True, exist_ok=True) if data.is_dir() else None
+    if data.is_dir():
+        out.mkdir(parents=True, exist_ok=True)
     write(out, changed)
     click.echo(str(smoothed.report))
     click.echo(f"{out}: {len(changed)} smoothed shapes")

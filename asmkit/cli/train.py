@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from asmkit.cli._terminal import Stopped, shows_bars
+
+if TYPE_CHECKING:
+    from asmkit.nn import Recipe
 
 __all__ = ["command"]
 
@@ -14,17 +20,21 @@ __all__ = ["command"]
 @click.command("train")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder of annotated images.")
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the results.")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with this stopped training.")
-@click.option("--arch", default="asmnet", show_default=True, help="Network: asmnet, mobilenetv2.")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    help="Folder of a stopped training: go on with it, as it was started.",
+)
+@click.option("--arch", help="Network: asmnet, mobilenetv2. Default: the recipe's.")
 @click.option(
     "--recipe",
-    help="Recipe file (TOML), or the name of a shipped one; by default the one named as the "
-    "network, if there is one.",
+    help="Recipe file (TOML), or the name of a shipped one. Default: the one named as the network, "
+    "else asmnet.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Instead of the recipe's.")
-@click.option("--input-size", type=click.IntRange(32), help="Instead of the recipe's.")
-@click.option("--seed", type=click.IntRange(0), help="Instead of the recipe's.")
+@click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
+@click.option("--batch-size", type=click.IntRange(1), help="Default: the recipe's.")
+@click.option("--input-size", type=click.IntRange(32), help="Default: the recipe's.")
+@click.option("--seed", type=click.IntRange(0), help="Default: the recipe's.")
 @click.option(
     "--set",
     "settings",
@@ -32,13 +42,15 @@ __all__ = ["command"]
     metavar="KEY=VALUE",
     help='Any other key of the recipe, as in TOML: --set alpha="to-zero". May be repeated.',
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads that compute.")
+@click.option("--threads", type=click.IntRange(1), help="Threads that compute. Default: torch's.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     data: Path | None,
     out: Path | None,
     resume: Path | None,
-    arch: str,
     recipe: str | None,
     settings: tuple[str, ...],
     threads: int | None,
@@ -48,7 +60,8 @@ def command(
     """Train a landmark network on a folder of annotated images.
 
     The ASM-assisted loss takes its smoothed targets from a shape model that is fitted on the same
-    folder. A killed training goes on with --resume, to the same result.
+    folder. Every epoch adds a row to log.jsonl in the new folder. A training that was stopped, by
+    Ctrl-C or a kill, goes on with --resume, to the same result.
 
     \b
     Examples:
@@ -56,24 +69,53 @@ def command(
       asmkit train --resume runs/faces
       asmkit train --data hands/ --out runs/hands --epochs 60 --set rotation=10
     """
+    if resume is not None:
+        _refuse_other_options(ctx)
     # Threads that spin while they wait starve the one that makes the batches; it must be set
     # before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from asmkit import nn
+
+    bars = shows_bars(quiet)
+    folder = resume or out
+    if folder is None or (resume is None and data is None):
+        raise click.UsageError("expected --data DIR and --out RUN, or --resume RUN", ctx)
+    try:
+        if data is None:
+            nn.resume(folder, progress=bars)
+        else:
+            nn.train(
+                data, folder, _recipe(recipe, changes, settings), threads=threads, progress=bars
+            )
+    except KeyboardInterrupt as stop:
+        raise Stopped(_what_is_left(folder)) from stop
+    click.echo(f"{folder}: trained; measure it with: asmkit evaluate {_quoted(folder)} --data DIR")
+
+
+def _refuse_other_options(ctx: click.Context) -> None:
+    for option in ctx.command.params:
+        given = ctx.params.get(option.name or "")
+        if given not in (None, ()) and option.name not in ("resume", "quiet"):
+            raise click.UsageError(
+                f"--resume goes on as the training was started and takes no {option.opts[0]}", ctx
+            )
+
+
+def _recipe(source: str | None, changes: dict[str, Any], settings: tuple[str, ...]) -> Recipe:
     from asmkit.nn import Recipe
-    from asmkit.nn import resume as resume_training
-    from asmkit.nn import train as start_training
     from asmkit.nn.recipe import parse_settings, shipped_recipes
 
-    if resume is not None:
-        if data or out:
-            raise click.UsageError("--resume takes its data and folder from the stopped training")
-        folder = resume_training(resume, progress=not quiet)
-    else:
-        if data is None or out is None:
-            raise click.UsageError("give --data DIR and --out RUN, or --resume RUN")
-        given = {name: value for name, value in changes.items() if value is not None}
-        given |= parse_settings(settings) | {"arch": arch}
-        source = recipe or (arch if arch in shipped_recipes() else None)
-        chosen = Recipe.read(source, **given) if source else Recipe(**given)
-        folder = start_training(data, out, chosen, threads=threads, progress=not quiet)
-    click.echo(f"{folder}: trained; measure it with: asmkit evaluate {folder} --data DIR")
+    given = {name: value for name, value in changes.items() if value is not None}
+    given |= parse_settings(settings)
+    arch = given.get("arch")
+    return Recipe.read(source or (arch if arch in shipped_recipes() else "asmnet"), **given)
+
+
+def _what_is_left(folder: Path) -> str:
+    if (folder / "run.json").is_file():
+        return f"stopped; go on with: asmkit train --resume {_quoted(folder)}"
+    return "stopped before the first epoch; nothing was written"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
