@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -24,6 +25,8 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _APP1 = 0xE1
 _ORIENTATION = 0x0112
 _ON_ITS_SIDE = range(5, 9)
+
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def as_image(image: npt.ArrayLike, name: str = "image") -> Image:
@@ -68,18 +71,38 @@ def _decode(path: Path) -> npt.NDArray[Any]:
     """Decode pixels in OpenCV's order, blue first, in the depth of the file."""
     data = path.read_bytes()
     problem = f"it begins with {data[:8]!r}" if data else "it is empty"
+    damage = _png_damage(data) if data.startswith(_PNG) else None
     try:
         # IMREAD_COLOR applies the EXIF orientation; IMREAD_UNCHANGED would not.
         flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+        whole = data and not damage
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if whole else None
     except cv2.error as error:
         pixels, problem = None, error.err
     if pixels is None:
         raise FormatError(
-            f"{path}: cannot be decoded as an image ({problem}); "
+            f"{path}: cannot be decoded as an image ({damage or problem}); "
             "expected a whole JPEG, PNG, BMP, TIFF or WebP file"
         )
     return pixels
+
+
+def _png_damage(data: bytes) -> str | None:
+    """Tell what is wrong with the critical chunks of a PNG (ISO/IEC 15948, 5.3), if anything.
+
+    libpng would say it on a line of its own that nobody can catch.
+    """
+    start = len(_PNG)
+    while start + 12 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+        kind, sum_in_file = data[start + 4 : start + 8], int.from_bytes(data[end - 4 : end], "big")
+        is_critical = kind[:1].isupper()
+        if is_critical and zlib.crc32(memoryview(data)[start + 4 : end - 4]) != sum_in_file:
+            return f"its chunk {kind!r} is damaged or cut off"
+        if kind == b"IEND":
+            return None
+        start = end
+    return "it is cut off"
 
 
 def _as_uint8(path: Path, pixels: npt.NDArray[Any]) -> Image:

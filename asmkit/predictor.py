@@ -23,7 +23,7 @@ from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
 
-__all__ = ["Locate", "Prediction", "Predictor", "load"]
+__all__ = ["Locate", "Prediction", "Predictor", "load", "read_description"]
 
 Doubles = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -156,7 +156,7 @@ def load(
         When neither ONNX Runtime nor torch is installed.
     """
     folder = Path(run_or_name)
-    description = _describe(folder)
+    description = read_description(folder)
     if engine not in (None, *_ENGINES):
         raise ValueError(f"engine: got {engine!r}, expected one of {sorted(_ENGINES)}")
     for name in [engine] if engine else _ENGINES:
@@ -171,7 +171,16 @@ def load(
     )
 
 
-def _describe(folder: Path) -> dict[str, Any]:
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read and check ``model.json`` of a trained network's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none; the message tells an unfinished training from no training.
+    FormatError
+        When it is damaged, or from a newer asmkit.
+    """
     path = folder / "model.json"
     if not path.is_file():
         if (folder / "run.json").is_file():

@@ -155,6 +155,28 @@ def test_half_an_image_is_no_image(tmp_path, photo, suffix):
 
 
 @pytest.mark.parametrize("reader", [read_image, image_size])
+def test_a_png_with_any_changed_byte_of_its_pixels_is_refused_silently(tmp_path, photo, rng, capfd):
+    write_image(tmp_path / "whole.png", photo)
+    whole = (tmp_path / "whole.png").read_bytes()
+    first, last = whole.index(b"IDAT"), whole.index(b"IEND") - 4
+    for at in rng.integers(first, last, 50):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 + rng.integers(255)
+        (tmp_path / "damaged.png").write_bytes(damaged)
+        with pytest.raises(FormatError, match=r"damaged\.png.*whole"):
+            read_image(tmp_path / "damaged.png")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_png_with_a_damaged_comment_is_read(tmp_path, photo):
+    write_image(tmp_path / "whole.png", photo)
+    whole = (tmp_path / "whole.png").read_bytes()
+    at = whole.index(b"IDAT") - 4
+    comment = struct.pack(">I4s5sI", 5, b"tEXt", b"a\0bcd", 12345)
+    (tmp_path / "odd.png").write_bytes(whole[:at] + comment + whole[at:])
+    assert (read_image(tmp_path / "odd.png") == photo).all()
+
+
 def test_a_missing_image_is_a_missing_file(tmp_path, reader):
     with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
         reader(tmp_path / "none.jpg")

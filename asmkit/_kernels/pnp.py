@@ -39,8 +39,12 @@ def _affine_fit(
     A: Array,
     centroid: Array,
 ) -> float:
-    """Least-squares affine image of the model: ``image = A model + centroid``; image's variance."""
-    n_points = points.shape[1]
+    """Least-squares affine image of the model, ``A model + centroid``; the image's variance.
+
+    ``image`` receives the points for focal length 1: from the principal point under perspective,
+    from their centroid under orthography, which does not care where a shape lies.
+    """
+    n_points, perspective = points.shape[1], camera[5]
     variance = 0.0
     for d in range(2):
         # Offsets from the first point: a shape of equal points then gives exact zeros.
@@ -56,13 +60,14 @@ def _affine_fit(
             a += u * model[0, j]
             b += u * model[1, j]
             c += u * model[2, j]
-        for j in range(n_points):
-            image[d, j] += offset
-        for j in range(n_points, model.shape[1]):
-            image[d, j] = 0.0
         total /= n_points
         centroid[d] = offset + total
         variance += squares / n_points - total * total
+        shift = perspective * offset - (1.0 - perspective) * total
+        for j in range(n_points):
+            image[d, j] += shift
+        for j in range(n_points, model.shape[1]):
+            image[d, j] = 0.0
         A[d, 0] = a / (n_points * moments[0])
         A[d, 1] = b / (n_points * moments[1])
         A[d, 2] = c / (n_points * moments[2]) if moments[2] > 0.0 else 0.0
@@ -156,14 +161,14 @@ def _start(
         local[1, j] = z * (b * A[0, j] + c * A[1, j])
     scale, apart = _planar_pose(local, side, pose)
     for j in range(3):
-        u, v, w = pose[0, j], pose[1, j], pose[2, j]
-        pose[0, j] = a * u + b * v + x * w
-        pose[1, j] = b * u + c * v + y * w
-        pose[2, j] = z * w - x * u - y * v
+        p, q, r = pose[0, j], pose[1, j], pose[2, j]
+        pose[0, j] = a * p + b * q + x * r
+        pose[1, j] = b * p + c * q + y * r
+        pose[2, j] = z * r - x * p - y * q
     depth = z / scale
     if depth < 1.1 * reach:
         depth = 1.1 * reach
-    pose[3, 0], pose[3, 1], pose[3, 2] = centroid[0] * depth, centroid[1] * depth, depth
+    pose[3, 0], pose[3, 1], pose[3, 2] = u * depth, v * depth, depth
     return float(apart / (z * z))
 
 
@@ -417,9 +422,14 @@ def solve(
                 break
         total = _reprojection(model, present, image, camera, best)
         rms[i] = camera[0] * math.sqrt(total / n_points)
+        if camera[5] == 0.0:
+            best[3, 0] += centroid[0] * best[3, 2]
+            best[3, 1] += centroid[1] * best[3, 2]
         for j in range(3):
             t[i, j] = back[3, j] * best[3, j]
+            # Under orthography t_z is the scale, wherever the model's origin lies.
+            moves = camera[5] if j == 2 else 1.0
             for k in range(3):
                 a, b, c = back[k, 0], back[k, 1], back[k, 2]
                 R[i, j, k] = best[j, 0] * a + best[j, 1] * b + best[j, 2] * c
-                t[i, j] -= R[i, j, k] * back[4, k]
+                t[i, j] -= moves * R[i, j, k] * back[4, k]

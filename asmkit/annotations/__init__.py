@@ -123,12 +123,13 @@ def _with_image(annotation: Annotation, images: Mapping[str, Path]) -> Annotatio
 
 
 def _check_images(path: Path, annotations: Sequence[Annotation]) -> None:
-    lacking = [annotation.name for annotation in annotations if annotation.image is None]
+    lacking = [annotation for annotation in annotations if annotation.image is None]
     if lacking:
+        first = lacking[0]
+        wanted = first.attributes.get("image_name", f"{first.name} ({', '.join(IMAGE_SUFFIXES)})")
         raise FileNotFoundError(
             f"{path}: no image for {len(lacking)} of {len(annotations)} annotations, the first is "
-            f"{lacking[0]!r}; expected an image of the same name beside it "
-            f"({', '.join(IMAGE_SUFFIXES)})"
+            f"{first.name!r}; expected the image {wanted} beside it"
         )
 
 

@@ -55,7 +55,7 @@ def command(
       asmkit demo
       asmkit demo --data faces/ --out results/
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see asmkit train
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # see asmkit train
     from asmkit.demo import run_demo
 
     result = run_demo(

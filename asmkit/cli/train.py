@@ -71,9 +71,10 @@ def command(
     """
     if resume is not None:
         _refuse_other_options(ctx)
-    # Threads that spin while they wait starve the one that makes the batches; it must be set
-    # before torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Torch's threads spin while they wait for each other, by default for so long that they starve
+    # whatever else runs, the thread that makes the batches too. With a third of a core taken this
+    # trained 119 images/s against 20, alone 157 against 162. It counts only before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "100000")
     from asmkit import nn
 
     bars = shows_bars(quiet)

@@ -79,7 +79,8 @@ def photometric(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     image = _light(image, rng, recipe)
     if rng.random() < recipe.blur:
-        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 0.014 * image.shape[0])))
+        width = float(rng.uniform(0.4, 0.014 * image.shape[0]))
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), width), np.uint8)
     if rng.random() < recipe.noise:
         grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2.0, 12.0)
         image = np.clip(image + grain, 0, 255).astype(np.uint8)

@@ -137,7 +137,7 @@ class LandmarkDataset:
             if geometry.mirrored and self.mirror is not None:
                 order, rotation = self.mirror, mirror_rotation(rotation)
             rotation = turn_rotation(rotation, geometry.angle)
-        points = apply_affine(to_crop, self.points[index])[order]
+        points = np.asarray(apply_affine(to_crop, self.points[index])[order], np.float64)
         from_face = compose_affine(to_crop, _inverse_scale(face.matrix))
         pixels = crop(face.pixels, from_face, size)
         if rng is not None:
@@ -197,7 +197,9 @@ def batches(
             dataset.sample(i, np.random.default_rng([recipe.seed, epoch, i])) for i in indices
         ]
         batch = Batch(*(np.concatenate(parts) for parts in zip(*samples, strict=True)))
-        return batch if model is None else batch._replace(smoothed=model.smooth(batch.points))
+        if model is None:
+            return batch
+        return batch._replace(smoothed=np.asarray(model.smooth(batch.points), np.float64))
 
     with ThreadPoolExecutor(n_workers) as pool:
         waiting: deque[Future[Batch]] = deque()

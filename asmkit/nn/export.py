@@ -21,6 +21,7 @@ from asmkit.nn.checkpoint import read_tensors, write_tensors
 from asmkit.nn.heads import LandmarkNetwork, to_crop
 from asmkit.nn.networks import build_network
 from asmkit.nn.recipe import Recipe
+from asmkit.predictor import read_description
 from asmkit.schemes import Scheme
 
 __all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
@@ -84,11 +85,13 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[LandmarkNetwork, dict[
 
     Raises
     ------
+    FileNotFoundError
+        When there is no trained network in the folder.
     FormatError
         When a file is broken or the weights do not belong to the description.
     """
     folder = Path(folder)
-    description = json.loads((folder / "model.json").read_text("utf-8"))
+    description = read_description(folder)
     network = build_network(description["arch"], description["n_points"], description["width"])
     tensors, _ = read_tensors(folder / "model.safetensors")
     try:

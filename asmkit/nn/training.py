@@ -25,6 +25,7 @@ from tqdm import tqdm
 from asmkit._files import replacing
 from asmkit.annotations import Annotation, read
 from asmkit.boxes import landmark_box
+from asmkit.errors import FormatError
 from asmkit.metrics import nme
 from asmkit.model import ShapeModel
 from asmkit.nn.checkpoint import (
@@ -129,7 +130,7 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     folder = Path(out)
     if not (folder / _RUN).is_file() or not (folder / "recipe.toml").is_file():
         raise FileNotFoundError(f"{folder}: no training to resume here (no {_RUN})")
-    run = json.loads((folder / _RUN).read_text("utf-8"))
+    run = _read_run(folder / _RUN)
     if run["data"] is None:
         raise ValueError(f"{folder}: this training was given its data in memory; it cannot resume")
     recipe = Recipe.read(folder / "recipe.toml")
@@ -138,6 +139,14 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     if not (folder / "shape_model.npz").is_file():
         parts.model.save(folder / "shape_model.npz")
     return _run(parts, recipe, folder, run["threads"], progress)
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(path.read_text("utf-8"))
+        return {"data": run["data"], "threads": int(run["threads"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: not the record of a training ({error})") from error
 
 
 def learning_rate_at(step: int, total: int, recipe: Recipe) -> float:
@@ -150,7 +159,9 @@ def learning_rate_at(step: int, total: int, recipe: Recipe) -> float:
 
 
 def _annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[Annotation]:
-    annotations = read(data) if isinstance(data, str | os.PathLike) else list(data)
+    if isinstance(data, str | os.PathLike):
+        return read(data, require_images=True)
+    annotations = list(data)
     if not annotations:
         raise ValueError("data: no annotation in it; expected a folder of annotated images")
     return annotations
@@ -264,7 +275,7 @@ def _step(
         alpha,
     )
     state.optimizer.zero_grad(set_to_none=True)
-    terms.total.backward()
+    terms.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
     state.optimizer.step()
     state.average.update_parameters(state.network)
@@ -374,7 +385,7 @@ def _tensorboard(folder: Path, epoch: int) -> Any:
     except ImportError:
         return None
     # Rows that a killed training wrote after its last checkpoint are written again.
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
 
 
 def _add_scalars(board: Any, row: dict[str, Any]) -> None:
