@@ -154,7 +154,6 @@ def test_half_an_image_is_no_image(tmp_path, photo, suffix):
         read_image(tmp_path / "half")
 
 
-@pytest.mark.parametrize("reader", [read_image, image_size])
 def test_a_png_with_any_changed_byte_of_its_pixels_is_refused_silently(tmp_path, photo, rng, capfd):
     write_image(tmp_path / "whole.png", photo)
     whole = (tmp_path / "whole.png").read_bytes()
@@ -177,6 +176,7 @@ def test_a_png_with_a_damaged_comment_is_read(tmp_path, photo):
     assert (read_image(tmp_path / "odd.png") == photo).all()
 
 
+@pytest.mark.parametrize("reader", [read_image, image_size])
 def test_a_missing_image_is_a_missing_file(tmp_path, reader):
     with pytest.raises(FileNotFoundError, match=r"none\.jpg"):
         reader(tmp_path / "none.jpg")
