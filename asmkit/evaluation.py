@@ -137,9 +137,9 @@ def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:
                 f"{annotation.name}: points of shape {annotation.points.shape}, but the network "
                 f"finds {predictor.n_points} points; expected data of the scheme it was trained on"
             )
-        if not np.ptp(annotation.points, axis=0).max() > 0:
+        if not landmark_box(annotation.points)[2:].max() > 0:
             raise ValueError(
-                f"{annotation.name}: points are missing (NaN) or all equal, so there is no box to "
+                f"{annotation.name}: all points are missing (NaN) or equal, so there is no box to "
                 "look into; complete or drop this annotation"
             )
     truth: Doubles = np.stack([annotation.points for annotation in annotations])

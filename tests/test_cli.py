@@ -205,6 +205,7 @@ def test_export_writes_the_network_of_the_run(run: Path, tmp_path: Path) -> None
         np.testing.assert_allclose(one, other, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_train_resumes_a_finished_training_without_changing_it(run: Path) -> None:
     before = (run / "model.safetensors").read_bytes()
     succeed("train", "--resume", run)
@@ -248,6 +249,22 @@ def test_a_closed_pipe_ends_quietly(model: Path) -> None:
 
 
 # -- bad input
+
+
+def test_opencv_adds_no_lines_of_its_own(tmp_path: Path) -> None:
+    """In a process of its own, because OpenCV reads its log level when it is imported."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    (tmp_path / "half.webp").write_bytes(cv2.imencode(".webp", image)[1].tobytes()[:500])
+    (tmp_path / "half.pts").write_text(_pts([(i, i * i % 50) for i in range(68)]))
+    command = process(
+        "train", "--data", tmp_path, "--out", tmp_path / "run", "--set", "validation=0"
+    )
+    (tmp_path / "also.webp").write_bytes(cv2.imencode(".webp", image)[1].tobytes())
+    (tmp_path / "also.pts").write_text(_pts([(i, i) for i in range(68)]))
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
+    assert "half.webp" in line
 
 
 class Files(NamedTuple):
@@ -545,6 +562,10 @@ BAD_INPUT: dict[str, tuple[Callable[[Files], list[object]], tuple[str, ...]]] = 
         ("x.pb", ".onnx"),
     ),
     "demo: out is not empty": (lambda f: ["demo", "--out", _copy(f)], ("data", "not empty")),
+    "demo: more faces than memory": (
+        lambda f: ["demo", "--out", f.tmp / "new" / "o", "--faces", 10**9],
+        ("not enough memory",),
+    ),
     "demo: too few images": (
         lambda f: ["demo", "--out", f.tmp / "o", "--data", _copy(f, 2)],
         ("2 annotated images", "too few"),
@@ -649,7 +670,7 @@ BAD_USE_OF_A_RUN: dict[str, tuple[Callable[[Files, Path], list[object]], tuple[s
             *("predict", run, f.faces / "face_00000.png", "--box", "9,9,40,40"),
             *("--overlay", _file(f, "o", "x"), "--json"),
         ],
-        ("o", "expected folders"),
+        ("o: exists already", "not a folder"),
     ),
     "predict: garbage weights": (
         lambda f, run: [
@@ -688,14 +709,14 @@ BAD_USE_OF_A_RUN: dict[str, tuple[Callable[[Files, Path], list[object]], tuple[s
     ),
     "export: out below a file": (
         lambda f, run: ["export", run, "-o", _file(f, "o", "x") / "x.onnx"],
-        ("o", "expected folders"),
+        ("o: exists already", "not a folder"),
     ),
     "evaluate: held out of nothing": (
         lambda f, run: [
             *("evaluate", run, "--part", "validation"),
             *("--data", _damaged(f, lambda d: None)),
         ],
-        ("data", "held"),
+        ("data", "none of these images"),
     ),
     "resume: other data": (
         lambda f, run: ["train", "--resume", _moved_data(f, run)],

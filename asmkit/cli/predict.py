@@ -63,9 +63,9 @@ def command(
         image = read_image(path)
         _check_inside(given or [], path, image.shape[1], image.shape[0])
         found = predictor.predict(image, given)
-        click.echo(_json_line(path, found) if as_json else _line(path, found))
         if overlay is not None:
             write_image(drawings[path], draw_prediction(image, found, contours))
+        click.echo(_json_line(path, found) if as_json else _line(path, found))
 
 
 def _parse_box(text: str) -> list[float]:

@@ -7,6 +7,7 @@ first bottleneck (expansion 1) is block 0, the last (320 channels) is block 16.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -87,10 +88,15 @@ def bottlenecks(width: float, count: int) -> Iterator[tuple[InvertedResidual, in
 
 
 def initialise(module: nn.Module) -> None:
-    """He initialisation of convolutions (fan-out), ones and zeros for batch norms."""
+    """He initialisation of convolutions, by the outputs that an input really reaches.
+
+    ``kaiming_normal_`` does not know of groups: it makes the depthwise weights, which reach one
+    channel, smaller by √channels, and Adam's steps then turn them by a large angle each.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out")
+            reached = layer.weight[0, 0].numel() * layer.out_channels // layer.groups
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / reached))
 
 
 class MobileNetV2(LandmarkNetwork):
