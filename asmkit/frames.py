@@ -62,7 +62,7 @@ class Projector(Protocol):
     """Projection of chunks of shapes on given modes; poses are opaque to the caller."""
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
-        """Coefficients ``(n, k)`` of shapes ``(n, p, d)``, and their poses."""
+        """Coefficients ``(n, k)`` of shapes ``(n, p, d)`` in the modes' units, and their poses."""
         ...
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
@@ -80,13 +80,14 @@ class Frame:
         ``(shapes, permutation or None) -> Training``; with a permutation the mirror images of the
         shapes train too.
     projector : callable
-        ``(mean (p, d), modes (k, p d), dtype) -> Projector``.
+        ``(mean (p, d), modes (k, p d), units (k,), dtype) -> Projector``; coefficients count in
+        the units: a unit of coefficient i is ``units[i]`` times mode i.
     n_fixed : mapping of int to int
         Directions in which no deviation can point, by dimension.
     """
 
     train: Callable[[Float64, Indices | None], Training]
-    projector: Callable[[Float64, Float64, np.dtype[Any]], Projector]
+    projector: Callable[[Float64, Float64, Float64, np.dtype[Any]], Projector]
     n_fixed: Mapping[int, int]
 
 
@@ -162,12 +163,12 @@ class _PlanarSimilarity:
     max_product = 1 << 18
     max_rows = 64
 
-    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
+    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
         self._n_modes, self._size = modes.shape
         planes = modes.reshape(self._n_modes, -1, 2).swapaxes(1, 2).reshape(modes.shape)
         self._mean = np.ascontiguousarray(mean.T, dtype)
-        self._modes = np.ascontiguousarray(planes, dtype)
-        self._modes_by_point = np.ascontiguousarray(planes.T, dtype)
+        self._inward = np.ascontiguousarray(planes.T / units, dtype)
+        self._outward = np.ascontiguousarray(planes * units[:, None], dtype)
         self._n_rows = min(max(self.max_product // modes.size, 4), self.max_rows)
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
@@ -176,9 +177,7 @@ class _PlanarSimilarity:
         flat.flags.writeable = False
         coefficients = np.empty((len(flat), self._n_modes), flat.dtype)
         poses = np.empty((len(flat), 4), flat.dtype)
-        n_bad = kernels.project(
-            flat, self._mean, self._modes_by_point, self._block(), coefficients, poses
-        )
+        n_bad = kernels.project(flat, self._mean, self._inward, self._block(), coefficients, poses)
         if n_bad:
             NoPoseError.check(~np.isnan(poses[:, 0]), _NO_POSE)
         return coefficients, poses
@@ -186,7 +185,7 @@ class _PlanarSimilarity:
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
         limited = np.ascontiguousarray(coefficients, self._mean.dtype)
         flat = out.reshape(len(out), -1)
-        kernels.place(limited, poses, self._mean, self._modes, self._block(), flat)
+        kernels.place(limited, poses, self._mean, self._outward, self._block(), flat)
 
     def _block(self) -> Floats:
         return np.empty((self._n_rows, self._size), self._mean.dtype)
@@ -195,24 +194,27 @@ class _PlanarSimilarity:
 class _SpatialSimilarity:
     """Similarity frame in any dimension; one SVD a shape."""
 
-    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
-        self._mean, self._modes, self._dtype = mean, modes, dtype
+    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
+        self._mean, self._dtype = mean, dtype
+        self._inward, self._outward = modes.T / units, modes * units[:, None]
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         NoPoseError.check(~coinciding(shapes), _NO_POSE)
         poses = similarity(self._mean, shapes)
         aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._mean
-        coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
+        coefficients = aligned.reshape(len(shapes), -1) @ self._inward
         return coefficients.astype(self._dtype), poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
-        deviations = coefficients.astype(np.float64) @ self._modes
+        deviations = coefficients.astype(np.float64) @ self._outward
         out[...] = poses.apply(self._mean + deviations.reshape(-1, *self._mean.shape))
 
 
-def _similarity_projector(mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> Projector:
+def _similarity_projector(
+    mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]
+) -> Projector:
     kind = _PlanarSimilarity if mean.shape[1] == 2 else _SpatialSimilarity
-    return kind(mean, modes, dtype)
+    return kind(mean, modes, units, dtype)
 
 
 def nearest(
@@ -283,17 +285,18 @@ def _train_box(shapes: Float64, permutation: Indices | None) -> Training:
 class _Box:
     """The ASMNet paper's frame: coordinates in units of the landmark box, no rotation removed."""
 
-    def __init__(self, mean: Float64, modes: Float64, dtype: np.dtype[Any]) -> None:
-        self._mean, self._modes, self._dtype = mean, modes, dtype
+    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
+        self._mean, self._dtype = mean, dtype
+        self._inward, self._outward = modes.T / units, modes * units[:, None]
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         poses = _box_poses(shapes)
         aligned = (shapes - poses.centre) / poses.size - self._mean
-        coefficients = aligned.reshape(len(shapes), -1) @ self._modes.T
+        coefficients = aligned.reshape(len(shapes), -1) @ self._inward
         return coefficients.astype(self._dtype), poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
-        deviations = coefficients.astype(np.float64) @ self._modes
+        deviations = coefficients.astype(np.float64) @ self._outward
         model = self._mean + deviations.reshape(-1, *self._mean.shape)
         out[...] = poses.centre + poses.size * model
 

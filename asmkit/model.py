@@ -220,9 +220,13 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         ValueError
             When shapes do not match the model, a point is missing or all points coincide.
         """
+        check_is_fitted(self)
+        return self._coefficients(shapes, np.ones(self.n_components_))
+
+    def _coefficients(self, shapes: npt.ArrayLike, units: Float64) -> Floats:
         batch, axes = self._batch(shapes)
         coefficients = np.empty((len(batch), self.n_components_), batch.dtype)
-        projector = self._projector(self.n_components_, batch.dtype)
+        projector = self._projector(units, batch.dtype)
 
         def work(start: int, stop: int) -> None:
             coefficients[start:stop] = projector.project(batch[start:stop])[0]
@@ -295,13 +299,14 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         batch, axes = self._batch(shapes)
         k = self._count_held(n_components)
         variances = self.explained_variance_[:k]
-        projector = self._projector(k, batch.dtype)
+        projector = self._projector(np.sqrt(variances), batch.dtype)
         result = _result((*axes, *self.mean_.shape), batch.dtype, out)
         flat = result.reshape(batch.shape)
 
         def work(start: int, stop: int) -> None:
             coefficients, poses = projector.project(batch[start:stop])
-            projector.place(prior.apply(coefficients, variances), poses, flat[start:stop])
+            plausible = prior.apply(coefficients, variances)
+            projector.place(plausible, poses, flat[start:stop])
 
         _run(work, batch)
         return result
@@ -343,8 +348,11 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         result = np.empty_like(batch, order="C")
         rested = []
 
+        variances = self.explained_variance_
+        units = np.sqrt(variances)
+
         def limit(coefficients: Float64) -> Float64:
-            return prior.apply(coefficients, self.explained_variance_)
+            return prior.apply(coefficients / units, variances) * units
 
         def work(start: int, stop: int) -> None:
             part = batch[start:stop].astype(np.float64)
@@ -391,9 +399,9 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         -------
         ndarray, shape (...)
         """
-        b = self.transform(shapes)
-        whitened = b / np.sqrt(self.explained_variance_).astype(b.dtype)
-        return np.asarray(np.sqrt(np.sum(whitened * whitened, axis=-1)))
+        check_is_fitted(self)
+        standardized = self._coefficients(shapes, np.sqrt(self.explained_variance_))
+        return np.asarray(np.linalg.norm(standardized, axis=-1))
 
     def truncate(self, n_components: float) -> ShapeModel:
         """Return a model with the first modes only; this one stays as it is.
@@ -485,8 +493,9 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         # The kernels meet every value and report what has no pose: see _run.
         return as_batch(shapes, "shapes", n_points=n_points, n_dims=n_dims, check_values=False)
 
-    def _projector(self, k: int, dtype: np.dtype[Any]) -> Projector:
-        return self._frame().projector(self.mean_, self.components_[:k], dtype)
+    def _projector(self, units: Float64, dtype: np.dtype[Any]) -> Projector:
+        modes = self.components_[: len(units)]
+        return self._frame().projector(self.mean_, modes, units, dtype)
 
     def _count_held(self, n_components: float | None) -> int:
         check_is_fitted(self)

@@ -347,9 +347,6 @@ def _principal_frame(X: Array) -> tuple[Array, Array, Array, float, Array]:
     moments = (model**2).mean(axis=1)
     if moments[1] < 1e-12:
         raise ValueError("reference: all points are on one line, around which any turn looks equal")
-    if moments[2] < 1e-14:
-        # Flat to rounding: as the kernel divides by this moment, the noise must not pass for depth.
-        moments[2] = 0.0
     radius = math.sqrt((model**2).sum(axis=0).max())
     back = np.vstack([axes.T, np.full(3, unit), centre])
     padding = -len(X) % 8

@@ -20,16 +20,17 @@ class Prior(Protocol):
     """What a shape model asks of a prior."""
 
     def apply(
-        self, coefficients: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
+        self, standardized: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
     ) -> npt.NDArray[_Real]:
         """Return plausible coefficients in place of the given, as a new array of their type.
 
         Parameters
         ----------
-        coefficients : ndarray, shape (n, k)
-            Raw units: mode i has variance ``variances[i]``.
+        standardized : ndarray, shape (n, k)
+            Coefficients in standard deviations, ``b_i / √λ_i``: over the training shapes each
+            column has variance 1.
         variances : ndarray, shape (k,)
-            The model's ``explained_variance_``.
+            The λ, for priors that weigh modes against noise.
         """
         ...
 
@@ -51,8 +52,8 @@ class Box:
             raise ValueError(f"limit: got {self.limit}, expected a number above 0")
 
     def apply(
-        self, coefficients: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
+        self, standardized: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
     ) -> npt.NDArray[_Real]:
         """Clamp coefficients ``(n, k)`` to the box."""
-        bound = (self.limit * np.sqrt(variances)).astype(coefficients.dtype)
-        return np.clip(coefficients, -bound, bound)
+        bound = standardized.dtype.type(self.limit)
+        return np.clip(standardized, -bound, bound)

@@ -121,8 +121,9 @@ def smooth_targets(
     distance = normalizing_distance(given, chosen, known)
     smoothed = model.smooth(given, n_components, prior)
     part = model if n_components is None else model.truncate(n_components)
-    coefficients = part.transform(given)
-    clamped = prior.apply(coefficients, part.explained_variance_) != coefficients
+    variances = part.explained_variance_
+    standardized = part.transform(given) / np.sqrt(variances)
+    clamped = prior.apply(standardized, variances) != standardized
     moved = np.linalg.norm(smoothed.astype(np.float64) - given, axis=-1) / distance[:, None]
     report = TargetReport(
         normalizer=chosen if isinstance(chosen, str) else "given",

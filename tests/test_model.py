@@ -44,8 +44,8 @@ def modes_for(variances, shares):
 class Shrink:
     """A prior that is not a box."""
 
-    def apply(self, coefficients, variances):
-        return coefficients * (variances / (variances + 0.001)).astype(coefficients.dtype)
+    def apply(self, standardized, variances):
+        return standardized * (variances / (variances + 0.001)).astype(standardized.dtype)
 
 
 # the mathematics
@@ -183,7 +183,8 @@ def test_smooth_is_align_project_clamp_return(rng, d):
 
 @dims
 def test_smooth_keeps_the_coefficients_within_three_sigmas(rng, d):
-    # Not so in menpofit's ActiveShapeModel, which never clamps.
+    # Not so in menpofit's ActiveShapeModel, which never clamps; and 3√λ, where a comment in
+    # ASMNet's published code says 3λ.
     model, _ = fitted(rng, d)
     wild = family(rng, 40, d=d, spread=2.0)
     bound = 3 * np.sqrt(model.explained_variance_)
@@ -291,9 +292,9 @@ def test_constrain_says_when_it_did_not_come_to_rest(rng):
     class Restless:
         sign = 1.0
 
-        def apply(self, coefficients, variances):
+        def apply(self, standardized, variances):
             self.sign = -self.sign
-            return 0 * coefficients + self.sign * np.sqrt(variances)
+            return 0 * standardized + self.sign
 
     with pytest.warns(ConvergenceWarning, match="did not come to rest"):
         model.constrain(shapes, Restless())

@@ -419,6 +419,16 @@ def test_rotations_return_from_their_angles_even_where_angles_are_not_unique(rng
     np.testing.assert_allclose(euler_to_rotation(rotation_to_euler(R)), R, atol=5e-8)
 
 
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_rotation_by_ninety_degrees_to_the_last_bit_has_its_angles(sign):
+    # Here yaw is sign * 90 and every entry that tells pitch from roll is exactly zero.
+    c, s = np.cos(0.7), np.sin(0.7)
+    R = np.array([[0, 0, -sign], [s, c, 0], [sign * c, -sign * s, 0]])
+    angles = rotation_to_euler(R)
+    assert angles[2] == 0.0
+    np.testing.assert_allclose(euler_to_rotation(angles), R, atol=1e-12)
+
+
 def test_angles_keep_leading_axes(rng):
     angles = rng.uniform(-80, 80, (2, 5, 3))
     R = euler_to_rotation(angles)
