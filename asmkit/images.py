@@ -127,7 +127,7 @@ def write_image(path: str | os.PathLike[str], image: npt.ArrayLike) -> None:
             f"{path}: no image format has the suffix {path.suffix!r}; use .png or .jpg"
         )
     _, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(pixels[..., ::-1]))
-    with replacing(path) as temporary:
+    with replacing(path, durable=False) as temporary:
         temporary.write_bytes(encoded.tobytes())
 
 
