@@ -242,20 +242,23 @@ def nearest(
     centre = shapes.mean(axis=1, keepdims=True)
     flat = (shapes - centre).reshape(len(shapes), -1)
     patterns = np.concatenate([mean[None], modes.reshape(-1, *mean.shape)])
-    cross = cross_products(flat, patterns)
-    coefficients = np.zeros((len(shapes), len(modes)))
+    cross = cross_products(flat, patterns).reshape(len(shapes), len(patterns), -1)
+    weights = np.zeros((len(shapes), len(patterns)))
+    weights[:, 0] = 1.0  # of the mean; the others are the coefficients
     scale, rotation = np.ones(len(shapes)), np.zeros((len(shapes), n_dims, n_dims))
     moving = np.arange(len(shapes))
     for _ in range(max_iterations):
         if not moving.size:
             break
-        b, own = coefficients[moving], cross[moving]
-        total = own[:, 0] + np.einsum("nk,nkfe->nfe", b, own[:, 1:])
-        s, r = scale_and_rotation(total, 1.0 + np.einsum("nk,nk->n", b, b))
-        update = limit(np.einsum("nfe,nkfe->nk", r, own[:, 1:]) / s[:, None])
-        scale[moving], rotation[moving], coefficients[moving] = s, r, update
-        moving = moving[np.abs(update - b).max(axis=1) > tolerance]
-    model = mean + (coefficients @ modes).reshape(-1, *mean.shape)
+        before, own = weights[moving], cross[moving]
+        total = (before[:, None, :] @ own).reshape(-1, n_dims, n_dims)
+        s, r = scale_and_rotation(total, np.einsum("nk,nk->n", before, before))
+        if not np.all(s > 0):
+            raise NoPoseError(moving[~(s > 0)], _NO_POSE)
+        raw = (own @ r.reshape(-1, n_dims * n_dims, 1))[:, 1:, 0] / s[:, None]
+        scale[moving], rotation[moving], weights[moving, 1:] = s, r, limit(raw)
+        moving = moving[np.abs(weights[moving] - before).max(axis=1) > tolerance]
+    model = mean + (weights[:, 1:] @ modes).reshape(-1, *mean.shape)
     placed = Similarity(scale, rotation, centre[:, 0]).apply(model)
     return np.asarray(placed, dtype=np.float64), moving.size == 0
 

@@ -8,7 +8,6 @@ image, a shape of NaN where nothing could be found. :meth:`Predictor.locate` is 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine
+from asmkit.description import read_description
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
 
-__all__ = ["Locate", "Prediction", "Predictor", "load", "read_description"]
+__all__ = ["Locate", "Prediction", "Predictor", "load"]
 
 Doubles = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
@@ -169,45 +169,6 @@ def load(
         "a network runs by ONNX Runtime or torch, and neither is installed; "
         "install one with: pip install 'asmkit[infer]' or pip install 'asmkit[nn]'"
     )
-
-
-def read_description(folder: Path) -> dict[str, Any]:
-    """Read and check ``model.json`` of a trained network's folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        When there is none; the message tells an unfinished training from no training.
-    FormatError
-        When it is damaged, or from a newer asmkit.
-    """
-    path = folder / "model.json"
-    if not path.is_file():
-        if (folder / "run.json").is_file():
-            raise FileNotFoundError(
-                f"{folder}: this training has not finished; go on with: "
-                f"asmkit train --resume {folder}"
-            )
-        raise FileNotFoundError(
-            f"{folder}: no trained network here; expected a folder with model.json"
-        )
-    try:
-        description = json.loads(path.read_text("utf-8"))
-        known = description["format"] == 1 and {
-            "n_points": int(description["n_points"]),
-            "input_size": int(description["input_size"]),
-            "margin": float(description["margin"]),
-            "scheme": description["scheme"],
-            "arch": str(description["arch"]),
-            "width": float(description["width"]),
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{path}: not the description of a network ({error!r})") from error
-    if not known:
-        raise FormatError(
-            f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
-        )
-    return {**description, **known}
 
 
 def _onnxruntime(folder: Path, description: dict[str, Any], threads: int | None) -> _Engine:

@@ -104,7 +104,7 @@ def main() -> None:
     reference = asmkit.face_reference("ibug68")
     points = random_poses(arguments.poses, arguments.noise, reference)
     first = seconds(lambda: asmkit.solve_pnp(points[:1], reference, CAMERA))
-    print(f"first call (compiles, or loads from the cache): {first:.2f} s")
+    print(f"first call (imports numba; compiles, or loads from the cache): {first:.2f} s")
     for n_threads in arguments.threads:
         asmkit.set_num_threads(n_threads)
         cv2.setNumThreads(n_threads)

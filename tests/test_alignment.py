@@ -159,6 +159,14 @@ def test_apply_keeps_float32_and_missing_points(rng):
     assert T.apply([[[1, 2]]]).dtype == np.float64
 
 
+def test_points_of_another_dimension_and_other_factors_are_refused(rng):
+    T = random_similarity(rng, 1, 2)
+    with pytest.raises(ValueError, match=r"expected \(..., n_points, 2\)"):
+        T.apply(np.zeros((4, 3)))
+    with pytest.raises(TypeError):
+        T @ 2.0
+
+
 @pytest.mark.parametrize("position", [0.1, 1e6 / 3])
 def test_coinciding_points_are_refused_by_number(rng, position):
     shapes = family(rng, 4)

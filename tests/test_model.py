@@ -1,3 +1,4 @@
+import functools
 import json
 import pickle
 import subprocess
@@ -18,7 +19,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from asmkit import ShapeModel, set_num_threads
-from asmkit.alignment import Similarity, similarity
+from asmkit.alignment import Similarity, generalized_procrustes, similarity
 from asmkit.annotations import read_shapes
 from asmkit.errors import FormatError
 from asmkit.frames import mirrored
@@ -634,6 +635,13 @@ def test_with_mirror_images_a_refused_shape_is_counted_once(rng):
         model.fit(shapes)
 
 
+def test_a_mean_that_did_not_converge_is_a_warning(rng, monkeypatch):
+    hasty = functools.partial(generalized_procrustes, max_iterations=1)
+    monkeypatch.setattr("asmkit.frames.generalized_procrustes", hasty)
+    with pytest.warns(ConvergenceWarning, match="did not come to rest"):
+        ShapeModel().fit(family(rng))
+
+
 def test_shapes_that_differ_by_poses_only_are_refused(rng):
     shape = family(rng, 1)[0]
     with pytest.raises(ValueError, match="they do not differ"):
@@ -677,8 +685,9 @@ def test_a_shape_orthogonal_to_the_mean_is_refused(rng):
     model.mean_ = (square - 0.5) / np.sqrt(2)
     shapes = np.tile(square, (5000, 1, 1))
     shapes[4321] *= [-1, 1]
-    with pytest.raises(ValueError, match="number 4321, orthogonal to the mean"):
-        model.smooth(shapes)
+    for method in METHODS:
+        with pytest.raises(ValueError, match="number 4321, orthogonal to the mean"):
+            getattr(model, method)(shapes)
 
 
 def test_shapes_of_another_model_are_refused(rng):
@@ -895,6 +904,24 @@ def test_a_bomb_of_zeros_is_refused_before_it_is_unpacked(saved, monkeypatch):
     np.savez_compressed(saved, **{**parts, "mean": np.zeros((100_000, 2))})
     with pytest.raises(FormatError, match="more than 10000"):
         ShapeModel.load(saved)
+
+
+def test_unusual_compression_is_refused(saved):
+    with np.load(saved) as arrays:
+        parts = dict(arrays)
+    with zipfile.ZipFile(saved, "w", zipfile.ZIP_BZIP2) as archive:
+        for name, part in parts.items():
+            with archive.open(f"{name}.npy", "w") as member:
+                np.lib.format.write_array(member, part)
+    with pytest.raises(FormatError, match="compressed in an unusual way"):
+        ShapeModel.load(saved)
+
+
+def test_compression_by_numpy_is_fine(saved):
+    model = ShapeModel.load(saved)
+    with np.load(saved) as arrays:
+        np.savez_compressed(saved, **dict(arrays))
+    assert np.array_equal(ShapeModel.load(saved).components_, model.components_)
 
 
 def test_a_huge_file_is_refused_before_it_is_read(saved, monkeypatch):

@@ -148,16 +148,16 @@ def test_no_small_perturbation_does_better(rng, camera, size):
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
 def test_no_other_start_finds_a_better_pose(rng, camera):
     X = face_reference()
-    points, _ = noisy_images(rng, 60, camera, noise=0.1)
+    points, _ = noisy_images(rng, 25, camera, noise=0.1)
     pose = solve_pnp(points, X, camera)
     # The flipped starts come in by solving the same shapes for a reference mirrored in depth.
     flipped = solve_pnp(points, X * [1, 1, -1], camera).rotation * [[1, 1, -1]] * [[1], [1], [-1]]
-    for R in (flipped, np.tile(np.eye(3), (60, 1, 1)), random_poses(rng, 60).rotation):
+    for R in (flipped, np.tile(np.eye(3), (25, 1, 1)), random_poses(rng, 25).rotation):
         _, _, rms = plain_descent(points, X, camera, R, pose.translation)
         assert (pose.reprojection_error <= rms * (1 + 1e-9)).all()
 
 
-def plain_descent(points, X, camera, rotation, translation, n_steps=25):
+def plain_descent(points, X, camera, rotation, translation, n_steps=15):
     """A few Gauss-Newton steps with halving, by numerical derivatives."""
     rotation, translation = rotation.copy(), translation.copy()
     n = len(points)
@@ -201,15 +201,19 @@ def test_objective_never_above_opencv_iterative(rng, noise):
     assert (ours <= theirs * (1 + 1e-9))[in_front].all()
 
 
-@pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
-def test_every_point_is_in_front_of_the_camera(rng, camera):
-    X = face_reference()
-    shapes = [rng.normal(size=(100, 68, 2)) * 100, noisy_images(rng, 100, camera, noise=0.5)[0]]
-    pose = solve_pnp(np.concatenate(shapes), X, camera)
-    assert (pose.translation[:, 2] > 0).all()
-    if not camera.is_orthographic:
+@pytest.mark.parametrize("spread", [0.3, 1.0, 10.0])
+def test_every_point_is_in_front_of_the_camera_whatever_the_image(rng, spread):
+    camera = Camera(1.0, 1.0, 0.0, 0.0)
+    for n_points in (5, 8, 20):
+        X = rng.normal(size=(n_points, 3)) * rng.uniform(0.1, 1, 3)
+        pose = solve_pnp(spread * rng.normal(size=(200, n_points, 2)), X, camera)
         P = X @ pose.rotation.transpose(0, 2, 1) + pose.translation[:, None]
         assert (P[..., 2] > 0).all()
+
+
+def test_the_scale_of_orthography_is_positive_whatever_the_image(rng):
+    pose = solve_pnp(rng.normal(size=(200, 68, 2)), face_reference(), Camera.orthographic())
+    assert (pose.translation[:, 2] > 0).all()
 
 
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)

@@ -75,7 +75,7 @@ def test_the_lists_of_public_names_agree() -> None:
     }
     submodules = {name for name, module in seen_by_type_checkers.items() if not module}
     assert submodules == set(asmkit._SUBMODULES)
-    assert asmkit._MODULE_OF == {n: m for n, m in seen_by_type_checkers.items() if m}
+    assert {n: m for n, m in seen_by_type_checkers.items() if m} == asmkit._MODULE_OF
     assert {*asmkit._MODULE_OF, *submodules, "__version__"} == set(asmkit.__all__)
     assert len(set(asmkit.__all__)) == len(asmkit.__all__)
 
@@ -202,8 +202,8 @@ def imports(tree: ast.AST) -> set[str]:
 def test_modules_import_one_way() -> None:
     graph = {}
     for name, tree in MODULES.items():
-        later = set().union(*(imports(statement) for statement in for_type_checkers(name)))
-        own = imports(ast.Module([node for node in tree.body], [])) - later
+        later = set().union(*map(imports, for_type_checkers(name)))
+        own = imports(tree) - later
         graph[name] = {other for other in own & set(MODULES) if other not in ("asmkit", name)}
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises on a cycle
 

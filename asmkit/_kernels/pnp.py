@@ -323,7 +323,7 @@ def _refine(
     g_trial: Array,
     step: Array,
 ) -> float:
-    """Levenberg-Marquardt to convergence; returns the objective, which never rises.
+    """Levenberg-Marquardt to convergence; returns the objective, which rises in no step.
 
     Where a step is small the matrix is kept for the next: its change would be of no account.
     """
@@ -337,14 +337,12 @@ def _refine(
         _turn(pose, step, trial)
         for j in range(3):
             trial[3, j] = pose[3, j] + step[3 + j]
-        # So near, the quadratic model is exact: the last step needs no second look.
-        last = damping == 0.0 and definite and decrease <= 1e-12 * objective + floor
         new = math.inf
-        if last:
-            new = objective - decrease
-        elif definite and _in_front(model, trial, reach):
+        if definite and _in_front(model, trial, reach):
             new = _gradient(model, present, image, camera, trial, g_trial)
-        if new <= objective:
+        # The last step is so small that only rounding could speak against it.
+        last = definite and damping == 0.0 and decrease <= 1e-12 * objective + floor
+        if new <= objective or (last and new < math.inf):
             objective = new
             _copy(trial, pose)
             renew = damping > 0.0 or decrease > 0.05 * objective
@@ -357,20 +355,6 @@ def _refine(
         if last or damping > 1e9:
             break
     return float(objective)
-
-
-@_inner
-def _reprojection(model: Array, present: Array, image: Array, camera: Array, pose: Array) -> float:
-    """Sum of squared distances between the image and the projected model."""
-    ratio, perspective, total = camera[4], camera[5], 0.0
-    for j in range(model.shape[1]):
-        X, Y, Z = model[0, j], model[1, j], model[2, j]
-        depth = pose[2, 0] * X + pose[2, 1] * Y + pose[2, 2] * Z
-        w = present[j] / (perspective * depth + pose[3, 2])
-        x = w * (pose[0, 0] * X + pose[0, 1] * Y + pose[0, 2] * Z + pose[3, 0]) - image[0, j]
-        y = w * (pose[1, 0] * X + pose[1, 1] * Y + pose[1, 2] * Z + pose[3, 1]) - image[1, j]
-        total += x * x + ratio * y * y
-    return float(total)
 
 
 @numba.njit(cache=True, **_options)
@@ -420,8 +404,7 @@ def solve(
             # where the noise is far below.
             if lowest < 0.1 * n_points * moments[2] * apart:
                 break
-        total = _reprojection(model, present, image, camera, best)
-        rms[i] = camera[0] * math.sqrt(total / n_points)
+        rms[i] = camera[0] * math.sqrt(lowest / n_points) if lowest < math.inf else math.nan
         if camera[5] == 0.0:
             best[3, 0] += centroid[0] * best[3, 2]
             best[3, 1] += centroid[1] * best[3, 2]

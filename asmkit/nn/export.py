@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from asmkit._extras import require
 from asmkit._files import replacing
+from asmkit.description import read_description
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import read_tensors, write_tensors
 from asmkit.nn.heads import LandmarkNetwork, to_crop
 from asmkit.nn.networks import build_network
 from asmkit.nn.recipe import Recipe
-from asmkit.predictor import read_description
 from asmkit.schemes import Scheme
 
 __all__ = ["Deployed", "export_onnx", "load_network", "write_network"]

@@ -1,0 +1,50 @@
+"""``model.json``: what a trained network says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from asmkit.errors import FormatError
+
+__all__ = ["read_description"]
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read and check ``model.json`` of a trained network's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none; the message tells an unfinished training from no training.
+    FormatError
+        When it is damaged, or from a newer asmkit.
+    """
+    path = folder / "model.json"
+    if not path.is_file():
+        if (folder / "run.json").is_file():
+            raise FileNotFoundError(
+                f"{folder}: this training has not finished; go on with: "
+                f"asmkit train --resume {folder}"
+            )
+        raise FileNotFoundError(
+            f"{folder}: no trained network here; expected a folder with model.json"
+        )
+    try:
+        description = json.loads(path.read_text("utf-8"))
+        known = description["format"] == 1 and {
+            "n_points": int(description["n_points"]),
+            "input_size": int(description["input_size"]),
+            "margin": float(description["margin"]),
+            "scheme": description["scheme"],
+            "arch": str(description["arch"]),
+            "width": float(description["width"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{path}: not the description of a network ({error!r})") from error
+    if not known:
+        raise FormatError(
+            f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
+        )
+    return {**description, **known}
