@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from asmkit.predictor import Prediction, Predictor, load
     from asmkit.priors import Box
     from asmkit.schemes import Scheme, scheme
-    from asmkit.targets import TargetReport, smooth_targets
+    from asmkit.targets import SmoothedTargets, TargetReport, smooth_targets
     from asmkit.threads import get_num_threads, set_num_threads
 
 _MODULE_OF = {
@@ -53,6 +53,7 @@ _MODULE_OF = {
     "Scheme": "schemes",
     "ShapeModel": "model",
     "Similarity": "alignment",
+    "SmoothedTargets": "targets",
     "TargetReport": "targets",
     "auc": "metrics",
     "ced": "metrics",
@@ -93,6 +94,7 @@ __all__ = [
     "Scheme",
     "ShapeModel",
     "Similarity",
+    "SmoothedTargets",
     "TargetReport",
     "__version__",
     "auc",

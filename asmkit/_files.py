@@ -53,7 +53,8 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileExistsError(f"{target} exists and is not empty; choose another folder")
     with _parents(target):
         temporary = target.parent / f".{target.name}.{os.getpid()}.part"
-        temporary.mkdir()
+        with _naming(target):
+            temporary.mkdir()
         try:
             yield temporary
             if target.exists():
@@ -80,15 +81,22 @@ def _parents(target: Path) -> Iterator[None]:
 
 
 def _temporary(target: Path) -> Path:
-    try:
+    with _naming(target):
         handle, name = tempfile.mkstemp(
             prefix=f".{target.stem}.", suffix=f".part{target.suffix}", dir=target.parent
         )
-    except OSError as error:
-        error.filename = str(target)  # the temporary name would say nothing to the user
-        raise
     os.close(handle)
     return Path(name)
+
+
+@contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Let an error name what the user asked for: a temporary name would say nothing to them."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(target)
+        raise
 
 
 def _keep_permissions(temporary: Path, target: Path) -> None:

@@ -63,7 +63,7 @@ class DemoResult:
 
     def __str__(self) -> str:
         errors, measured = self.summary["nme"], self.summary["evaluation"]
-        title = f"NME on {measured['n']} unseen faces, % of {measured['normalizer']}"
+        title = f"NME on {measured['n']} unseen images, % of {measured['normalizer']}"
         width = max(map(len, [title, *errors]))
         lines = [title, "-" * (width + 8)]
         lines += [f"{name:<{width}}{value:8.2f}" for name, value in errors.items()]
@@ -121,7 +121,7 @@ def run_demo(
             seen, unseen = _render(folder / "faces", n_faces, seed, progress)
         else:
             seen, unseen = _split(read(data, require_images=True))
-        say(f"{len(seen)} faces to learn from, {len(unseen)} to test on")
+        say(f"{len(seen)} images to learn from, {len(unseen)} to test on")
         _learn_shape(folder, seen, say)
         say("training ASMNet with the ASM-assisted loss")
         run = train(seen, folder / "run", recipe, progress=progress)

@@ -14,8 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from asmkit._check import as_points
 from asmkit._extras import require
 from asmkit._files import replacing
+from asmkit.boxes import landmark_box
 from asmkit.images import as_image
 from asmkit.metrics import auc, ced
 from asmkit.model import ShapeModel
@@ -41,7 +43,8 @@ Doubles = npt.NDArray[np.float64]
 
 _LINE = (120, 230, 120)
 _POINT = (255, 255, 255)
-_BOX = (90, 160, 255)
+_BOX = (120, 190, 255)
+_RIM = (20, 20, 20)
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -108,7 +111,8 @@ def _mode_shapes(model: ShapeModel, count: int, steps: Doubles) -> Doubles:
 
 
 def _plot_shape(axis: Axes, shape: Doubles, contours: Sequence[Contour], colour: str) -> None:
-    axis.plot(shape[:, 0], shape[:, 1], ".", color=colour, markersize=2)
+    size = 2 if contours else 4  # without lines, the points are all there is to see
+    axis.plot(shape[:, 0], shape[:, 1], ".", color=colour, markersize=size)
     for contour in contours:
         line = shape[_closed(contour)]
         axis.plot(line[:, 0], line[:, 1], "-", color=colour, linewidth=1)
@@ -217,9 +221,9 @@ def draw_landmarks(
     ndarray (h, w, 3) uint8
     """
     canvas = as_image(image).copy()
-    shape = np.asarray(points, dtype=np.float64)
-    extent = np.nanmax(shape, axis=0) - np.nanmin(shape, axis=0)
-    radius = max(1, round(float(extent.max()) / 130))
+    shape = as_points(points, n_dims=2, allow_nan=True).astype(np.float64)
+    extent = landmark_box(shape)[2:].max()
+    radius = max(1, round(extent / 130)) if np.isfinite(extent) else 1
     for contour in contours:
         line = shape[_closed(contour)]
         if np.isfinite(line).all():
@@ -245,15 +249,25 @@ def draw_prediction(
     """Draw what a network found: boxes, landmarks and the angles, on a copy of the image."""
     canvas = as_image(image).copy()
     for box, points, pose in zip(prediction.boxes, prediction.points, prediction.pose, strict=True):
-        corners = _fixed(np.array([box[:2], box[:2] + box[2:]]))
-        first, second = corners.tolist()
-        cv2.rectangle(canvas, first, second, _BOX, 1, cv2.LINE_AA, _SHIFT)
+        thick = max(1, round(float(max(box[2:])) / 250))
+        first, second = _fixed(np.array([box[:2], box[:2] + box[2:]])).tolist()
+        cv2.rectangle(canvas, first, second, _BOX, thick, cv2.LINE_AA, _SHIFT)
         canvas = draw_landmarks(canvas, points, contours)
-        size = float(np.clip(box[2] / 300, 0.35, 2.0))
-        text = "yaw {:.0f} pitch {:.0f} roll {:.0f}".format(*pose)
-        corner = (max(0, int(box[0])), max(12, int(box[1]) - 5))
-        cv2.putText(canvas, text, corner, cv2.FONT_HERSHEY_SIMPLEX, size, _BOX, 1, cv2.LINE_AA)
+        if np.isfinite(pose).all():
+            _write_angles(canvas, pose, box)
     return canvas
+
+
+def _write_angles(canvas: Image, pose: Doubles, box: Doubles) -> None:
+    """Write the angles above a box, as wide as the box, light on a dark rim."""
+    text = "yaw {} pitch {} roll {}".format(*(round(float(angle)) for angle in pose))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    (width, _), _ = cv2.getTextSize(text, font, 1.0, 1)
+    size = float(np.clip(box[2] / width, 0.35, 3.0))
+    at = (max(0, int(box[0])), max(round(25 * size), int(box[1] - 8 * size)))
+    thick = max(1, round(1.5 * size))
+    for colour, extra in ((_RIM, 2 * thick), (_BOX, 0)):
+        cv2.putText(canvas, text, at, font, size, colour, thick + extra, cv2.LINE_AA)
 
 
 def contact_sheet(images: Sequence[Image], columns: int = 6) -> Image:

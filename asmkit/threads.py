@@ -60,21 +60,19 @@ def run_chunks(
 
     A batch is split only where each thread gets at least ``min_chunk`` items: below that, starting
     threads costs more than it saves. Every range starts at a multiple of ``min_chunk``, so work
-    that goes in blocks of that size meets the same blocks whatever the number of threads. A thread
-    takes its share in pieces of at most ``max_chunk`` (a multiple of ``min_chunk``).
+    that goes in blocks of that size meets the same blocks whatever the number of threads. With
+    ``max_chunk`` (a multiple of ``min_chunk``) no range is longer, and a thread that is done early
+    takes more of them.
     """
     block = max(min_chunk, 1)
-    n_blocks = -(-n // block)
     n_threads = max(1, min(get_num_threads(), n // block))
-    edges = [min(n, block * (n_blocks * i // n_threads)) for i in range(n_threads + 1)]
-
-    def in_pieces(start: int, stop: int) -> None:
-        piece = max_chunk or max(stop - start, 1)
-        for begin in range(start, stop, piece):
-            work(begin, min(begin + piece, stop))
-
+    share = block * -(-n // (block * n_threads))
+    chunk = max(share if max_chunk is None else min(share, max_chunk), 1)
+    starts = range(0, n, chunk)
+    stops = [min(start + chunk, n) for start in starts]
     if n_threads == 1:
-        in_pieces(0, n)
+        for start, stop in zip(starts, stops, strict=True):
+            work(start, stop)
         return
     with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(in_pieces, edges[:-1], edges[1:]))
+        list(pool.map(work, starts, stops))

@@ -5,8 +5,6 @@ python examples/04_head_pose.py [FOLDER OF FACES WITH 68 LANDMARKS]
 
 import sys
 
-import numpy as np
-
 import asmkit
 
 truth = None
@@ -30,4 +28,5 @@ if truth is not None:
 
 # With a calibrated camera, the distance comes out too, in units of the eyes' distance.
 camera = asmkit.Camera.default(width=640, height=480)
-print("before a camera:", np.round(asmkit.solve_pnp(points, reference, camera).translation[0], 1))
+position = asmkit.solve_pnp(points, reference, camera).translation[0]
+print("position before a camera (x, y, z):", position.round(1))

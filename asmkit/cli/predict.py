@@ -108,13 +108,21 @@ def _drawings(images: tuple[Path, ...], overlay: Path | None) -> dict[Path, Path
 
 def _json_line(path: Path, found: Prediction) -> str:
     faces = [
-        {"box": box.tolist(), "points": points.tolist(), "pose": pose.tolist()}
-        for box, points, pose in zip(found.boxes, found.points, found.pose, strict=True)
+        # JSON has no NaN: a network without pose labels says null
+        {"box": box, "points": points, "pose": pose if all(map(math.isfinite, pose)) else None}
+        for box, points, pose in zip(
+            found.boxes.tolist(), found.points.tolist(), found.pose.tolist(), strict=True
+        )
     ]
     return json.dumps({"image": str(path), "faces": faces})
 
 
 def _line(path: Path, found: Prediction) -> str:
-    faces = [f"yaw {y:.0f}°, pitch {p:.0f}°, roll {r:.0f}°" for y, p, r in found.pose]
-    count = f"{len(faces)} face" if len(faces) == 1 else f"{len(faces) or 'no'} faces"
-    return ": ".join([str(path), count, *(["; ".join(faces)] if faces else [])])
+    n = len(found.points)
+    count = f"{n or 'no'} face{'' if n == 1 else 's'}"
+    angles = [
+        "yaw {}°, pitch {}°, roll {}°".format(*map(round, pose))
+        for pose in found.pose.tolist()
+        if all(map(math.isfinite, pose))
+    ]
+    return ": ".join([str(path), count, *(["; ".join(angles)] if angles else [])])
