@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -62,6 +63,9 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ValueError
         For a suffix that matplotlib cannot write.
     """
+    suffix = Path(path).suffix
+    if suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
+        raise ValueError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .pdf")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
 

@@ -84,7 +84,12 @@ def test_big_photos_are_kept_no_finer_than_needed(tmp_path: Path) -> None:
     assert max(kept.shape) < 200
     matrix = crop_transform(dataset.boxes, 32, RECIPE.margin)[0]
     direct = asmkit.images.crop(face.images[0], matrix, 32).astype(int)
-    assert np.abs(dataset.sample(0).images[0] - direct).mean() < 2.0
+    seen = dataset.sample(0).images[0].astype(int)
+    difference = np.abs(seen - direct).mean()
+    # Two steps of averaging differ a little from one, but far less than a shift of a pixel does.
+    for axis in (0, 1):
+        for step in (-1, 1):
+            assert difference < 0.35 * np.abs(np.roll(seen, step, axis) - direct).mean()
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(dataset: LandmarkDataset) -> None:

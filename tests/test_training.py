@@ -83,11 +83,11 @@ def test_a_run_leaves_everything(run: Path) -> None:
 def test_a_training_learns(folder: Path, tmp_path: Path) -> None:
     still = {"rotation": 0.0, "scale": 0.0, "shift": 0.0, "mirror": 0.0, "dropout": 0.0}
     still |= {"grey": 0.0, "blur": 0.0, "noise": 0.0, "occlusion": 0.0}
-    recipe = replace(TINY, epochs=30, learning_rate=1e-2, validation=0.0, **still)
+    recipe = replace(TINY, epochs=60, input_size=64, learning_rate=1e-2, validation=0.0, **still)
     out = train(folder, tmp_path / "run", recipe, threads=1, progress=False)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert rows[-1]["points"] < 0.5 * rows[0]["points"]
-    assert rows[-1]["pose"] < 0.5 * rows[0]["pose"]
+    assert rows[-1]["points"] < 0.6 * rows[0]["points"]
+    assert rows[-1]["pose"] < 0.4 * rows[0]["pose"]
 
 
 @pytest.mark.usefixtures("no_onnx")

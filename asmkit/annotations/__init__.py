@@ -18,7 +18,15 @@ from asmkit.annotations import pts, wflw
 from asmkit.annotations._annotation import Annotation
 from asmkit.errors import FormatError
 
-__all__ = ["IMAGE_SUFFIXES", "Annotation", "read", "read_shapes", "stack_points", "write"]
+__all__ = [
+    "ANNOTATION_SUFFIXES",
+    "IMAGE_SUFFIXES",
+    "Annotation",
+    "read",
+    "read_shapes",
+    "stack_points",
+    "write",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -34,6 +42,9 @@ _FORMATS: Mapping[str, _Format] = {
     ".pts": _Format(pts.read, pts.write, sniff=lambda path: True),
     ".txt": _Format(wflw.read, wflw.write, wflw.sniff),
 }
+
+#: Suffixes of the files that hold annotations.
+ANNOTATION_SUFFIXES = tuple(_FORMATS)
 
 #: Suffixes of the images that belong to annotations; of two images with one name, the earlier wins.
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")

@@ -73,9 +73,9 @@ def _parse_box(text: str) -> list[float]:
         box = [float(part) for part in text.split(",")]
     except ValueError:
         box = []
-    if len(box) != 4 or not all(map(math.isfinite, box)) or not (box[2] > 0 and box[3] > 0):
+    if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) < 1:
         raise click.BadParameter(
-            f"{text!r}: expected four numbers x,y,w,h, width and height above 0",
+            f"{text!r}: expected four numbers x,y,w,h, width and height of at least 1 pixel",
             param_hint="--box",
         )
     return box

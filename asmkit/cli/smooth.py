@@ -16,7 +16,7 @@ __all__ = ["command"]
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder or file to write."
 )
-@click.option("--components", type=click.IntRange(1), help="Modes to keep; default: all.")
+@click.option("--components", type=click.IntRange(1), help="Modes to keep. Default: all.")
 @click.option(
     "--limit",
     type=click.FloatRange(0, min_open=True),
@@ -35,7 +35,7 @@ def command(model: Path, data: Path, out: Path, components: int | None, limit: f
       asmkit model fit faces/ -o faces.npz
       asmkit smooth faces.npz faces/ -o smoothed/
     """
-    from asmkit.annotations import read, stack_points, write
+    from asmkit.annotations import ANNOTATION_SUFFIXES, read, stack_points, write
     from asmkit.model import ShapeModel
     from asmkit.priors import Box
     from asmkit.targets import smooth_targets
@@ -56,7 +56,7 @@ def command(model: Path, data: Path, out: Path, components: int | None, limit: f
         replace(annotation, points=points)
         for annotation, points in zip(annotations, smoothed.shapes, strict=True)
     ]
-    if data.is_dir():
+    if data.is_dir() and out.suffix.lower() not in ANNOTATION_SUFFIXES:
         out.mkdir(parents=True, exist_ok=True)
     write(out, changed)
     click.echo(str(smoothed.report))

@@ -32,8 +32,8 @@ __all__ = ["command"]
     "else asmnet.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
-@click.option("--batch-size", type=click.IntRange(1), help="Default: the recipe's.")
-@click.option("--input-size", type=click.IntRange(32), help="Default: the recipe's.")
+@click.option("--batch-size", type=click.IntRange(2), help="Default: the recipe's.")
+@click.option("--input-size", type=click.IntRange(32, 1024), help="Default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Default: the recipe's.")
 @click.option(
     "--set",

@@ -14,6 +14,25 @@ from typing import Any
 
 __all__ = ["Recipe", "parse_settings", "shipped_recipes"]
 
+_CHOICES = {
+    "alpha": ("thirds", "to-zero", "none"),
+    "asm_align": ("similarity", "box"),
+    "loss_form": ("printed", "squared"),
+    "precision": ("auto", "float32", "bfloat16"),
+}
+_SHARES = ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema")
+#: What a number may be; any other is 0 or more.
+_BOUNDS = {
+    **dict.fromkeys(_SHARES, (0, 1)),
+    "width": (0.01, 8),
+    "input_size": (32, 1024),
+    "margin": (0.5, 8),
+    "epochs": (1, 1_000_000),
+    "batch_size": (2, 65_536),  # batch normalisation needs more than one face
+    "learning_rate": (1e-12, 1e3),
+    "seed": (0, 2**63 - 1),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -84,18 +103,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check_type(field.name, getattr(self, field.name), field.default)
-        for name in ("width", "input_size", "margin", "epochs", "batch_size", "learning_rate"):
-            _check_range(name, getattr(self, name), low=0.0, open_low=True)
-        shares = ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema")
-        for name in shares:
-            _check_range(name, getattr(self, name), low=0.0, high=1.0)
-        if self.input_size < 32:
-            raise ValueError(f"recipe: input_size is {self.input_size}, expected at least 32")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(
-                f"recipe: precision is {self.precision!r}, expected 'auto', 'float32' or 'bfloat16'"
-            )
+            value = getattr(self, field.name)
+            _check_type(field.name, value, field.default)
+            _check_value(field.name, value)
 
     @classmethod
     def read(cls, source: str | os.PathLike[str], **changes: Any) -> Recipe:
@@ -157,11 +167,16 @@ def _check_type(name: str, value: object, default: object) -> None:
         )
 
 
-def _check_range(
-    name: str, value: float, *, low: float, high: float = float("inf"), open_low: bool = False
-) -> None:
-    if not (low < value if open_low else low <= value) or value > high:
-        raise ValueError(f"recipe: {name} is {value}, expected {low} to {high}")
+def _check_value(name: str, value: Any) -> None:
+    if name in _CHOICES and value not in _CHOICES[name]:
+        raise ValueError(
+            f"recipe: {name} is {value!r}, expected one of {', '.join(_CHOICES[name])}"
+        )
+    if isinstance(value, str):
+        return
+    low, high = _BOUNDS.get(name, (0, 1e9))
+    if not low <= value <= high:
+        raise ValueError(f"recipe: {name} is {value}, expected {low:g} to {high:g}")
 
 
 def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
