@@ -348,7 +348,7 @@ def _principal_frame(X: Array) -> tuple[Array, Array, Array, float, Array]:
     if moments[1] < 1e-12:
         raise ValueError("reference: all points are on one line, around which any turn looks equal")
     radius = math.sqrt((model**2).sum(axis=0).max())
-    back = np.vstack([axes.T, np.full(3, unit), centre])
+    back = np.array([*axes.T, np.full(3, unit), centre])
     padding = -len(X) % 8
     present = np.pad(np.ones(len(X)), (0, padding))
     return np.pad(model, ((0, 0), (0, padding))), present, moments, radius, back

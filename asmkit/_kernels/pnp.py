@@ -88,26 +88,24 @@ def _planar_pose(A: Array, side: float, pose: Array) -> tuple[float, float]:
     There are two; ``side`` +1 takes the one that agrees better with the third column of ``A``.
     Returns the scale and the square of the depth, in the image's unit, by which the two differ.
     """
-    p = A[0, 0] * A[0, 0] + A[0, 1] * A[0, 1]
-    q = A[1, 0] * A[1, 0] + A[1, 1] * A[1, 1]
-    r = A[0, 0] * A[1, 0] + A[0, 1] * A[1, 1]
-    d = 0.5 * (p - q)
-    h = math.sqrt(d * d + r * r)
-    scale = math.sqrt(0.5 * (p + q) + h)
+    a, b, c, d = A[0, 0], A[0, 1], A[1, 0], A[1, 1]
+    half = 0.5 * (a * a + b * b - c * c - d * d)
+    r = a * c + b * d
+    h = math.sqrt(half * half + r * r)
+    scale = math.sqrt(a * a + b * b - half + h)
     # What the plane's image lacks along its minor axis (x, y) is depth.
-    x, y = d - h, r
-    if d > 0.0:
-        x, y = -r, d + h
-    norm = math.sqrt(x * x + y * y)
-    depth = side * math.sqrt(2.0 * h) / (scale * norm) if norm > 0.0 else 0.0
+    x, y = half - h, r
+    if half > 0.0:
+        x, y = -r, half + h
+    norm = scale * math.sqrt(x * x + y * y)
+    depth = side * math.sqrt(2.0 * h) / norm if norm > 0.0 else 0.0
     if x * A[0, 2] + y * A[1, 2] < 0.0:
         depth = -depth
-    pose[0, 2], pose[1, 2] = depth * x, depth * y
-    for j in range(2):
-        pose[0, j], pose[1, j] = A[0, j] / scale, A[1, j] / scale
-    pose[2, 0] = pose[0, 1] * pose[1, 2] - pose[0, 2] * pose[1, 1]
-    pose[2, 1] = pose[0, 2] * pose[1, 0] - pose[0, 0] * pose[1, 2]
-    pose[2, 2] = pose[0, 0] * pose[1, 1] - pose[0, 1] * pose[1, 0]
+    k = 1.0 / scale
+    a, b, c, d, x, y = k * a, k * b, k * c, k * d, depth * x, depth * y
+    pose[0, 0], pose[0, 1], pose[0, 2] = a, b, x
+    pose[1, 0], pose[1, 1], pose[1, 2] = c, d, y
+    pose[2, 0], pose[2, 1], pose[2, 2] = b * y - x * d, x * c - a * y, a * d - b * c
     return scale, 2.0 * h
 
 
