@@ -21,9 +21,9 @@ from asmkit.alignment import similarity
 from asmkit.annotations import Annotation, read, stack_points, write
 from asmkit.boxes import apply_affine, crop_transform, landmark_box
 from asmkit.datasets import synthetic_faces
-from asmkit.evaluation import Evaluation, default_normalizer, evaluate
+from asmkit.evaluation import Evaluation, evaluate
 from asmkit.images import crop, read_image, write_image
-from asmkit.metrics import nme
+from asmkit.metrics import default_normalizer, nme
 from asmkit.model import ShapeModel
 from asmkit.nn.recipe import Recipe
 from asmkit.nn.training import train

@@ -14,7 +14,14 @@ from asmkit.annotations import Annotation
 from asmkit.boxes import iou, landmark_box
 from asmkit.detection import detect_faces
 from asmkit.images import read_image
-from asmkit.metrics import auc, failure_rate, nme, nme_by_group, pose_mae
+from asmkit.metrics import (
+    auc,
+    default_normalizer,
+    failure_rate,
+    nme,
+    nme_by_group,
+    pose_mae,
+)
 from asmkit.pose import Camera, face_reference, solve_pnp
 from asmkit.predictor import Predictor
 from asmkit.schemes import Scheme, scheme, scheme_of
@@ -118,12 +125,6 @@ def evaluate(
             for name, values in groups.items()
         }
     return Evaluation(points, pose, errors, summary)
-
-
-def default_normalizer(chosen: Scheme | None) -> str:
-    """``"inter-ocular"`` for a face, the diagonal of the true box for anything else."""
-    has_eyes = chosen is not None and "inter-ocular" in chosen.normalizers
-    return "inter-ocular" if has_eyes else "box-diagonal"
 
 
 def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:

@@ -20,6 +20,7 @@ __all__ = [
     "angle_difference",
     "auc",
     "ced",
+    "default_normalizer",
     "failure_rate",
     "nme",
     "nme_by_group",
@@ -87,6 +88,12 @@ def normalizing_distance(
             f"first is number {row} ({distance[row]}); are its points missing or all equal?"
         )
     return distance
+
+
+def default_normalizer(scheme: Scheme | None) -> str:
+    """``"inter-ocular"`` for a face, the diagonal of the true box for anything else."""
+    has_eyes = scheme is not None and "inter-ocular" in scheme.normalizers
+    return "inter-ocular" if has_eyes else "box-diagonal"
 
 
 def _scheme_distance(shapes: Floats, normalizer: str, scheme: str | Scheme | None) -> Float64s:

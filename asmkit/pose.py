@@ -43,6 +43,7 @@ __all__ = [
     "euler_to_rotation",
     "face_reference",
     "face_reference_info",
+    "reference_schemes",
     "rotation_to_euler",
     "solve_pnp",
 ]
@@ -263,9 +264,14 @@ def face_reference_info(scheme: str = "ibug68") -> dict[str, Any]:
     return record
 
 
+def reference_schemes() -> list[str]:
+    """Names of the landmark schemes that :func:`face_reference` knows."""
+    return sorted(path.stem for path in _REFERENCES.glob("*.json"))
+
+
 @functools.cache
 def _reference_record(scheme: str) -> dict[str, Any]:
-    known = sorted(path.stem for path in _REFERENCES.glob("*.json"))
+    known = reference_schemes()
     if scheme not in known:
         raise ValueError(f"scheme: no reference face for {scheme!r}, expected one of {known}")
     text = (_REFERENCES / f"{scheme}.json").read_text(encoding="utf-8")

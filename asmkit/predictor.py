@@ -22,6 +22,7 @@ from asmkit.description import read_description
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
+from asmkit.pose import reference_schemes
 
 __all__ = ["Locate", "Prediction", "Predictor", "load"]
 
@@ -48,7 +49,8 @@ class Prediction:
         Landmarks in pixels of the image.
     pose : ndarray (n_faces, 3) float64
         Yaw, pitch, roll in degrees from the network's pose head, in the ``"aflw"`` convention
-        of :meth:`asmkit.Pose.euler`.
+        of :meth:`asmkit.Pose.euler`; NaN for landmarks without a reference face, whose networks
+        had no pose to learn.
     boxes : ndarray (n_faces, 4) float64
         The boxes that were looked into.
     """
@@ -73,6 +75,7 @@ class Predictor:
         self._run = run
         self.description = description
         self.engine = engine
+        self._knows_pose = self.scheme in reference_schemes()
 
     @property
     def n_points(self) -> int:
@@ -114,6 +117,8 @@ class Predictor:
         for row, matrix in enumerate(matrices):
             crops[row] = crop(pixels, matrix, size)
         points, pose = self._in_crops(crops)
+        if not self._knows_pose:
+            pose[:] = np.nan
         if len(found):
             points = apply_affine(invert_affine(matrices), points).astype(np.float64)
         return Prediction(points, pose, found)

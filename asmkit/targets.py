@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asmkit._check import Floats, as_shapes
-from asmkit.metrics import normalizing_distance
+from asmkit.metrics import default_normalizer, normalizing_distance
 from asmkit.model import ShapeModel
 from asmkit.priors import Box, Prior
 from asmkit.schemes import Scheme, scheme, scheme_of
@@ -117,7 +117,7 @@ def smooth_targets(
     """
     given = as_shapes(shapes)
     known = _scheme_for(model, given.shape[1])
-    chosen = _default_normalizer(known) if normalizer is None else normalizer
+    chosen = default_normalizer(known) if normalizer is None else normalizer
     distance = normalizing_distance(given, chosen, known)
     smoothed = model.smooth(given, n_components, prior)
     part = model if n_components is None else model.truncate(n_components)
@@ -137,8 +137,3 @@ def smooth_targets(
 
 def _scheme_for(model: ShapeModel, n_points: int) -> Scheme | None:
     return scheme_of(n_points) if model.scheme_ is None else scheme(model.scheme_)
-
-
-def _default_normalizer(known: Scheme | None) -> str:
-    has_eyes = known is not None and "inter-ocular" in known.normalizers
-    return "inter-ocular" if has_eyes else "box-diagonal"

@@ -26,7 +26,7 @@ from asmkit._files import replacing
 from asmkit.annotations import Annotation, read
 from asmkit.boxes import landmark_box
 from asmkit.errors import FormatError
-from asmkit.metrics import nme
+from asmkit.metrics import default_normalizer, nme
 from asmkit.model import ShapeModel
 from asmkit.nn.checkpoint import (
     TrainingState,
@@ -294,10 +294,9 @@ def validate(network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None
         images = np.concatenate([sample.images for sample in samples])
         predicted.append(to_crop(network(as_input(images)).points, size).numpy())
         truth += [sample.points for sample in samples]
-    normalizer = (
-        "inter-ocular" if chosen and "inter-ocular" in chosen.normalizers else "box-diagonal"
+    errors = nme(
+        np.concatenate(predicted), np.concatenate(truth), default_normalizer(chosen), chosen
     )
-    errors = nme(np.concatenate(predicted), np.concatenate(truth), normalizer, chosen)
     return float(errors.mean())
 
 
