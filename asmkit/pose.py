@@ -43,6 +43,7 @@ __all__ = [
     "euler_to_rotation",
     "face_reference",
     "face_reference_info",
+    "head_rotations",
     "reference_schemes",
     "rotation_to_euler",
     "solve_pnp",
@@ -334,6 +335,28 @@ def solve_pnp(points: npt.ArrayLike, reference: npt.ArrayLike, camera: Camera) -
 
     run_chunks(work, n, _MIN_CHUNK)
     return Pose(R, t, rms, np.isfinite(rms))
+
+
+def head_rotations(points: npt.ArrayLike, scheme: str | None) -> Array:
+    """Pose labels of annotated landmarks: their scaled-orthographic pose.
+
+    A crop keeps this pose, whatever the camera of the photo was.
+
+    Parameters
+    ----------
+    points
+        ``(n, p, 2)``.
+    scheme
+        Name of the landmark scheme, where it has one.
+
+    Returns
+    -------
+    ndarray
+        ``(n, 3, 3)``; NaN where the scheme has no reference face or the landmarks have no pose.
+    """
+    if scheme not in reference_schemes():
+        return np.full((len(np.asarray(points)), 3, 3), np.nan)
+    return solve_pnp(points, face_reference(scheme), Camera.orthographic()).rotation
 
 
 def _principal_frame(X: Array) -> tuple[Array, Array, Array, float, Array]:

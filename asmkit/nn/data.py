@@ -13,15 +13,21 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from asmkit.annotations import Annotation
-from asmkit.boxes import apply_affine, compose_affine, crop_transform, landmark_box
+from asmkit.boxes import (
+    apply_affine,
+    compose_affine,
+    crop_transform,
+    invert_affine,
+    landmark_box,
+)
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
 from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
 from asmkit.nn.recipe import Recipe
-from asmkit.pose import Camera, face_reference, rotation_to_euler, solve_pnp
+from asmkit.pose import head_rotations, rotation_to_euler
 from asmkit.schemes import Scheme
 
-__all__ = ["Batch", "LandmarkDataset", "batches", "head_rotations"]
+__all__ = ["Batch", "LandmarkDataset", "batches"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -46,28 +52,6 @@ class _Face(NamedTuple):
     pixels: npt.NDArray[np.uint8]
     #: (2, 3), pixels of the photo to ``pixels``
     matrix: Doubles
-
-
-def head_rotations(points: Doubles, scheme: Scheme | None) -> Doubles:
-    """Pose labels: scaled-orthographic pose of the annotated landmarks.
-
-    A crop keeps this pose, whatever the camera of the photo was.
-
-    Parameters
-    ----------
-    points : ndarray, (n, p, 2)
-    scheme : Scheme or None
-
-    Returns
-    -------
-    ndarray, (n, 3, 3)
-        NaN where the scheme has no reference face or the landmarks are degenerate.
-    """
-    try:
-        reference = face_reference(scheme.name if scheme else "")
-    except ValueError:
-        return np.full((len(points), 3, 3), np.nan)
-    return solve_pnp(points, reference, Camera.orthographic()).rotation
 
 
 class LandmarkDataset:
@@ -97,7 +81,7 @@ class LandmarkDataset:
         self.recipe = recipe
         self.points: Doubles = np.stack([a.points for a in annotations]).astype(np.float64)
         self.boxes: Doubles = landmark_box(self.points)
-        self.rotations = head_rotations(self.points, scheme)
+        self.rotations = head_rotations(self.points, scheme.name if scheme else None)
         self.mirror = None if scheme is None else np.asarray(scheme.mirror)
         self._cache: dict[int, _Face] = {}
         self._cached_bytes = 0
@@ -138,7 +122,7 @@ class LandmarkDataset:
                 order, rotation = self.mirror, mirror_rotation(rotation)
             rotation = turn_rotation(rotation, geometry.angle)
         points = np.asarray(apply_affine(to_crop, self.points[index])[order], np.float64)
-        from_face = compose_affine(to_crop, _inverse_scale(face.matrix))
+        from_face = compose_affine(to_crop, invert_affine(face.matrix))
         pixels = crop(face.pixels, from_face, size)
         if rng is not None:
             pixels = photometric(pixels, rng, recipe)
@@ -171,11 +155,6 @@ def _reachable_part(image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe) 
     # Pixel centres: f×f pixels become one, whose centre is their common centre.
     offset = -(np.array([x0, y0]) + (factor - 1) / 2) / factor
     return _Face(np.ascontiguousarray(part), np.column_stack([np.eye(2) / factor, offset]))
-
-
-def _inverse_scale(matrix: Doubles) -> Doubles:
-    factor = 1 / matrix[0, 0]
-    return np.column_stack([np.eye(2) * factor, -matrix[:, 2] * factor])
 
 
 def batches(

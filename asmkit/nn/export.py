@@ -19,7 +19,7 @@ from asmkit._files import replacing
 from asmkit.description import read_description
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import read_tensors, write_tensors
-from asmkit.nn.heads import LandmarkNetwork, to_crop
+from asmkit.nn.heads import LandmarkNetwork, as_input, to_crop
 from asmkit.nn.networks import build_network
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
@@ -43,7 +43,7 @@ class Deployed(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """RGB uint8 ``(n, s, s, 3)`` to points ``(n, p, 2)`` and yaw, pitch, roll ``(n, 3)``."""
-        output = self.network(images.permute(0, 3, 1, 2).float() / 127.5 - 1)
+        output = self.network(as_input(images))
         return to_crop(output.points, self.size), torch.rad2deg(output.angles)
 
 

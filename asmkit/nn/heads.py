@@ -20,7 +20,7 @@ from torch import Tensor, nn
 _HUNDREDTH = 0.02
 _DEGREE = math.pi / 180
 
-__all__ = ["LandmarkNetwork", "NetworkOutput", "from_crop", "to_crop"]
+__all__ = ["LandmarkNetwork", "NetworkOutput", "as_input", "from_crop", "to_crop"]
 
 
 class NetworkOutput(NamedTuple):
@@ -30,6 +30,11 @@ class NetworkOutput(NamedTuple):
     points: Tensor
     #: (n, 3) yaw, pitch, roll in radians
     angles: Tensor
+
+
+def as_input(images: Tensor) -> Tensor:
+    """``(n, s, s, 3)`` uint8 to ``(n, 3, s, s)`` from -1 to 1, channels last in memory."""
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def to_crop(points: Tensor, size: int) -> Tensor:

@@ -36,7 +36,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Every choice of a training; the defaults are the shipped ``asmnet`` recipe.
+    """Every choice of a training; the shipped recipes name what differs from these defaults.
 
     A recipe is read from a TOML file with these names as keys, by :meth:`read`, and written beside
     the network that it trained.

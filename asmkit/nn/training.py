@@ -38,7 +38,7 @@ from asmkit.nn.checkpoint import (
 )
 from asmkit.nn.data import Batch, LandmarkDataset, batches
 from asmkit.nn.export import write_network
-from asmkit.nn.heads import LandmarkNetwork, from_crop, to_crop
+from asmkit.nn.heads import LandmarkNetwork, as_input, from_crop, to_crop
 from asmkit.nn.losses import ASMAssistedLoss, LossTerms, alpha_at
 from asmkit.nn.networks import build_network
 from asmkit.nn.recipe import Recipe
@@ -97,7 +97,7 @@ def train(
     ValueError, FormatError, FileNotFoundError
         When the data or the recipe cannot be trained with; nothing has been written then.
     """
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe.read("asmnet")
     annotations = _annotations(data)
     build_network(recipe.arch, len(annotations[0].points), recipe.width)  # fail before any work
     parts = _prepare(annotations, recipe, progress)
@@ -266,7 +266,7 @@ def _step(
 ) -> LossTerms:
     size = recipe.input_size
     with torch.autocast("cpu", torch.bfloat16, enabled=_uses_bfloat16(recipe)):
-        output = state.network(as_input(batch.images))
+        output = state.network(as_input(torch.from_numpy(batch.images)))
     terms: LossTerms = loss(
         output,
         from_crop(torch.from_numpy(batch.points).float(), size),
@@ -292,17 +292,12 @@ def validate(network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None
     for start in range(0, len(dataset), 64):
         samples = [dataset.sample(i) for i in range(start, min(start + 64, len(dataset)))]
         images = np.concatenate([sample.images for sample in samples])
-        predicted.append(to_crop(network(as_input(images)).points, size).numpy())
+        predicted.append(to_crop(network(as_input(torch.from_numpy(images))).points, size).numpy())
         truth += [sample.points for sample in samples]
     errors = nme(
         np.concatenate(predicted), np.concatenate(truth), default_normalizer(chosen), chosen
     )
     return float(errors.mean())
-
-
-def as_input(images: np.ndarray[Any, np.dtype[np.uint8]]) -> Tensor:
-    """``(n, s, s, 3)`` uint8 to ``(n, 3, s, s)`` from -1 to 1, channels last in memory."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def averaged_network(state: TrainingState) -> LandmarkNetwork:
