@@ -81,7 +81,10 @@ class LandmarkDataset:
         self.recipe = recipe
         self.points: Doubles = np.stack([a.points for a in annotations]).astype(np.float64)
         self.boxes: Doubles = landmark_box(self.points)
-        self.rotations = head_rotations(self.points, scheme.name if scheme else None)
+        # The pose kernel gives other last digits (1e-8) in the process that compiles it than in
+        # those that load it: unrounded, a training resumed in another would end elsewhere.
+        labels = head_rotations(self.points, scheme.name if scheme else None)
+        self.rotations: Doubles = np.round(labels, 5)
         self.mirror = None if scheme is None else np.asarray(scheme.mirror)
         self._cache: dict[int, _Face] = {}
         self._cached_bytes = 0
