@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -127,3 +132,38 @@ def test_a_chunk_writes_its_own_rows_only(rng):
     for array in (R, t, rms):
         assert (array[[0, 1, 5, 6, 7, 8]] == 7.0).all()
         assert (array[2:5] != 7.0).all()
+
+
+SOLVE_AND_PRINT = """
+import hashlib
+import numpy as np
+from asmkit._kernels import pnp
+from asmkit.pose import Camera, face_reference, solve_pnp
+
+rng = np.random.default_rng(0)
+X = face_reference()
+x = 300 + 60 * X[:, :2] + rng.normal(0, 3, (300, 68, 2))
+for camera in (Camera.orthographic(), Camera.default(640, 480)):
+    pose = solve_pnp(x, X, camera)
+    for array in (pose.rotation, pose.translation, pose.reprojection_error):
+        print(hashlib.sha256(array.tobytes()).hexdigest())
+print(sum(pnp.solve.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_from_the_cache_gives_the_bits_of_the_one_just_compiled(tmp_path):
+    def run():
+        return subprocess.run(
+            [sys.executable, "-c", SOLVE_AND_PRINT],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+
+    *compiled, hits = run()
+    *loaded, hits_again = run()
+    assert (hits, hits_again) == ("0", "1")
+    assert loaded == compiled

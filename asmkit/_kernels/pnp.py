@@ -23,8 +23,16 @@ _options: dict[str, Any] = {
     # Neither nnan nor ninf: a NaN has to reach the test that marks its shape as failed.
     "fastmath": {"reassoc", "contract", "nsz", "arcp"},
 }
-# Called from kernels alone and compiled into them: no entry from Python, no file of its own.
-_inner_options = {**_options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+# Called from kernels alone and compiled into them: no entry from Python, no file of its own. All
+# are inlined: one left as a call would exist twice, compiled by itself and once more inside the
+# kernel, and rounded differently by the two. The process that compiles links the first, one that
+# loads the kernel from the cache has only the second: same input, other last digits.
+_inner_options = {
+    **_options,
+    "forceinline": True,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
 _inner = numba.njit(**_inner_options)
 
 
