@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,9 @@ Image = npt.NDArray[np.uint8]
 #: What finds landmarks: ``(image, boxes (n, 4)) -> shapes (n, n_points, 2)``.
 Locate = Callable[[Image, Doubles], Doubles]
 
-#: What runs a network: ``crops (n, s, s, 3) uint8 -> points (n, p, 2) in the crop, angles (n, 3)``.
-_Engine = Callable[[Image], tuple[npt.NDArray[Any], npt.NDArray[Any]]]
+#: What runs a network: ``crops (n, s, s, 3) uint8 -> points (n, p, 2) in the crop, angles (n, 3)``
+#: and, from a network with a tracking head, ``face (n,)``.
+_Engine = Callable[[Image], Sequence[npt.NDArray[Any]]]
 
 #: Crops that go through the network at once: more saves nothing and takes memory.
 _AT_ONCE = 64
@@ -53,11 +54,15 @@ class Prediction:
         had no pose to learn.
     boxes : ndarray (n_faces, 4) float64
         The boxes that were looked into.
+    face : ndarray (n_faces,) float64
+        Probability that the box shows a face, from the tracking head of ATPN; NaN from a network
+        without one.
     """
 
     points: Doubles
     pose: Doubles
     boxes: Doubles
+    face: Doubles
 
 
 class Predictor:
@@ -75,7 +80,8 @@ class Predictor:
         self._run = run
         self.description = description
         self.engine = engine
-        self._knows_pose = self.scheme in reference_schemes()
+        trained: dict[str, Any] = description.get("trained", {})
+        self._knows_pose = bool(trained.get("pose_labels", self.scheme in reference_schemes()))
 
     @property
     def n_points(self) -> int:
@@ -116,24 +122,27 @@ class Predictor:
         crops = np.empty((len(found), size, size, 3), np.uint8)
         for row, matrix in enumerate(matrices):
             crops[row] = crop(pixels, matrix, size)
-        points, pose = self._in_crops(crops)
+        points, pose, face = self._in_crops(crops)
         if not self._knows_pose:
             pose[:] = np.nan
         if len(found):
             points = apply_affine(invert_affine(matrices), points).astype(np.float64)
-        return Prediction(points, pose, found)
+        return Prediction(points, pose, found, face)
 
     def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
         """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
         return self.predict(image, boxes).points
 
-    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles]:
+    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles, Doubles]:
         points = np.empty((len(crops), self.n_points, 2))
         pose = np.empty((len(crops), 3))
+        face = np.full(len(crops), np.nan)
         for start in range(0, len(crops), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            points[part], pose[part] = self._run(crops[part])
-        return points, pose
+            points[part], pose[part], *more = self._run(crops[part])
+            if more:
+                face[part] = more[0]
+        return points, pose, face
 
 
 def load(
@@ -197,9 +206,11 @@ def _onnxruntime(folder: Path, description: dict[str, Any], threads: int | None)
     except Exception as error:  # onnxruntime's exceptions share no base class of their own
         raise FormatError(f"{path}: ONNX Runtime cannot load it ({error})") from error
 
-    def run(crops: Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        points, pose = session.run(["points", "pose"], {"images": crops})
-        return points, pose
+    names = [output.name for output in session.get_outputs()]
+
+    def run(crops: Image) -> Sequence[npt.NDArray[Any]]:
+        answers: Sequence[npt.NDArray[Any]] = session.run(names, {"images": crops})
+        return answers
 
     return run
 
@@ -222,10 +233,10 @@ def _torch(folder: Path, description: dict[str, Any], threads: int | None) -> _E
     network, _ = load_network(folder)
     deployed = Deployed(network, int(description["input_size"])).eval()
 
-    def run(crops: Image) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def run(crops: Image) -> Sequence[npt.NDArray[Any]]:
         with torch.inference_mode():
-            points, pose = deployed(torch.from_numpy(np.ascontiguousarray(crops)))
-        return points.numpy(), pose.numpy()
+            answers = deployed(torch.from_numpy(np.ascontiguousarray(crops)))
+        return [answer.numpy() for answer in answers]
 
     return run
 

@@ -145,15 +145,15 @@ def test_what_is_no_set_of_points_is_refused(points: list[object]) -> None:
 def test_a_prediction_is_drawn_with_its_box_and_angles() -> None:
     box, angles = np.array([[20.0, 15.0, 20.0, 20.0]]), np.array([[10.0, -0.2, 3.0]])
     shape = SQUARE[None] + [0, 5]
-    with_angles = draw_prediction(GREY, Prediction(shape, angles, box))
-    without = draw_prediction(GREY, Prediction(shape, angles * np.nan, box))
+    with_angles = draw_prediction(GREY, Prediction(shape, angles, box, np.ones(1)))
+    without = draw_prediction(GREY, Prediction(shape, angles * np.nan, box, np.ones(1)))
     plain = draw_landmarks(GREY, shape[0])
     assert set(map(tuple, changed(without, plain))) <= {
         (x, y) for x in range(18, 43) for y in range(13, 38)
     }
     assert len(changed(with_angles, without)) > 50
     assert changed(with_angles, without)[:, 1].max() < 20  # above the face
-    none = Prediction(np.empty((0, 4, 2)), np.empty((0, 3)), np.empty((0, 4)))
+    none = Prediction(np.empty((0, 4, 2)), np.empty((0, 3)), np.empty((0, 4)), np.empty(0))
     assert not len(changed(draw_prediction(GREY, none)))
 
 

@@ -25,7 +25,7 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Folder of a stopped training: go on with it, as it was started.",
 )
-@click.option("--arch", help="Network: asmnet, mobilenetv2. Default: the recipe's.")
+@click.option("--arch", help="Network: asmnet, atpn, mobilenetv2. Default: the recipe's.")
 @click.option(
     "--recipe",
     help="Recipe file (TOML), or the name of a shipped one. Default: the one named as the network, "
@@ -42,6 +42,11 @@ __all__ = ["command"]
     metavar="KEY=VALUE",
     help='Any other key of the recipe, as in TOML: --set alpha="to-zero". May be repeated.',
 )
+@click.option(
+    "--others",
+    type=click.Path(path_type=Path),
+    help="Folder of images without faces: more negatives for ATPN's tracking head.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads that compute. Default: torch's.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
@@ -53,6 +58,7 @@ def command(
     resume: Path | None,
     recipe: str | None,
     settings: tuple[str, ...],
+    others: Path | None,
     threads: int | None,
     quiet: bool,
     **changes: Any,
@@ -66,6 +72,7 @@ def command(
     \b
     Examples:
       asmkit train --data faces/ --arch asmnet --out runs/faces
+      asmkit train --data faces/ --arch atpn --out runs/tracking
       asmkit train --resume runs/faces
       asmkit train --data hands/ --out runs/hands --epochs 60 --set rotation=10
     """
@@ -85,9 +92,8 @@ def command(
         if data is None:
             nn.resume(folder, progress=bars)
         else:
-            nn.train(
-                data, folder, _recipe(recipe, changes, settings), threads=threads, progress=bars
-            )
+            chosen = _recipe(recipe, changes, settings)
+            nn.train(data, folder, chosen, threads=threads, others=others, progress=bars)
     except KeyboardInterrupt as stop:
         raise Stopped(_what_is_left(folder)) from stop
     click.echo(f"{folder}: trained; measure it with: asmkit evaluate {_quoted(folder)} --data DIR")

@@ -6,6 +6,7 @@ for _package in ("torch", "safetensors"):
     require(_package, "nn")
 
 from asmkit.nn.asmnet import ASMNet  # noqa: E402 (after the check, which explains what is missing)
+from asmkit.nn.atpn import ATPN  # noqa: E402
 from asmkit.nn.export import export_onnx, load_network  # noqa: E402
 from asmkit.nn.losses import ASMAssistedLoss, alpha_at  # noqa: E402
 from asmkit.nn.mobilenet import MobileNetV2  # noqa: E402
@@ -14,6 +15,7 @@ from asmkit.nn.recipe import Recipe  # noqa: E402
 from asmkit.nn.training import resume, train  # noqa: E402
 
 __all__ = [
+    "ATPN",
     "ASMAssistedLoss",
     "ASMNet",
     "MobileNetV2",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.heads import LandmarkNetwork, NetworkOutput
+from asmkit.nn.heads import NetworkOutput, PooledNetwork
 from asmkit.nn.mobilenet import bottlenecks, conv_bn, initialise, scaled
 
 __all__ = ["ASMNet"]
@@ -20,7 +20,7 @@ __all__ = ["ASMNet"]
 TAPS = (1, 3, 6, 10, 13, 15)
 
 
-class ASMNet(LandmarkNetwork):
+class ASMNet(PooledNetwork):
     """MobileNetV2 cut after block 15, with shallow to deep features pooled for the two heads.
 
     At 68 points and width 1: 1,412,435 trainable parameters, 513 MFLOPs at 224×224 (a

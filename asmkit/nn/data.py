@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,13 +19,15 @@ from asmkit.boxes import (
     compose_affine,
     crop_transform,
     invert_affine,
+    iou,
     landmark_box,
 )
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
 from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
+from asmkit.nn.negatives import background, box_beside, face_label, random_crop, shuffled
 from asmkit.nn.recipe import Recipe
-from asmkit.pose import head_rotations, rotation_to_euler
+from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
 from asmkit.schemes import Scheme
 
 __all__ = ["Batch", "LandmarkDataset", "batches"]
@@ -33,6 +36,10 @@ Doubles = npt.NDArray[np.float64]
 
 #: Decoded faces kept in memory; what does not fit is decoded again when it is needed.
 _CACHE_BYTES = 4 << 30
+
+#: How often a negative is of each kind, without and with a folder of other images.
+_KINDS = {"beside": 0.5, "shuffled": 0.2, "background": 0.3}
+_KINDS_WITH_OTHERS = {"beside": 0.4, "shuffled": 0.15, "background": 0.2, "other": 0.25}
 
 
 class Batch(NamedTuple):
@@ -46,6 +53,8 @@ class Batch(NamedTuple):
     smoothed: Doubles
     #: (b, 3) yaw, pitch, roll in radians; NaN where there is no label
     angles: Doubles
+    #: (b,) 1 for a face, 0 for none, NaN where the crop shows too much for one and too little
+    face: Doubles
 
 
 class _Face(NamedTuple):
@@ -64,7 +73,10 @@ class LandmarkDataset:
     recipe : Recipe
         Crop and augmentation.
     scheme : Scheme or None
-        Without one there is no mirroring and no pose label.
+        Without one there is no mirroring, and no pose label but those that the annotations bring:
+        ``attributes["euler"]``, yaw, pitch, roll in degrees, goes before the pose of the points.
+    others : sequence of ndarray
+        Images without faces, from which :meth:`negative` takes its share.
 
     Raises
     ------
@@ -74,17 +86,19 @@ class LandmarkDataset:
     """
 
     def __init__(
-        self, annotations: Sequence[Annotation], recipe: Recipe, scheme: Scheme | None
+        self,
+        annotations: Sequence[Annotation],
+        recipe: Recipe,
+        scheme: Scheme | None,
+        others: Sequence[npt.NDArray[np.uint8]] = (),
     ) -> None:
         _check_annotations(annotations)
         self.annotations = list(annotations)
         self.recipe = recipe
         self.points: Doubles = np.stack([a.points for a in annotations]).astype(np.float64)
         self.boxes: Doubles = landmark_box(self.points)
-        # The pose kernel gives other last digits (1e-8) in the process that compiles it than in
-        # those that load it: unrounded, a training resumed in another would end elsewhere.
-        labels = head_rotations(self.points, scheme.name if scheme else None)
-        self.rotations: Doubles = np.round(labels, 5)
+        self.rotations: Doubles = _rotations(self.annotations, self.points, scheme)
+        self.others = list(others)
         self.mirror = None if scheme is None else np.asarray(scheme.mirror)
         self._cache: dict[int, _Face] = {}
         self._cached_bytes = 0
@@ -99,6 +113,8 @@ class LandmarkDataset:
         for annotation in self.annotations:
             digest.update(annotation.name.encode("utf-8"))
         digest.update(self.points.tobytes())
+        for image in self.others:
+            digest.update(image.tobytes())
         return digest.hexdigest()
 
     def load(self, progress: bool = False) -> None:
@@ -117,6 +133,7 @@ class LandmarkDataset:
         face = self._face(index)
         to_crop = crop_transform(self.boxes[index : index + 1], size, recipe.margin)[0]
         rotation = self.rotations[index]
+        overlap = 1.0
         order: npt.NDArray[np.intp] | slice = slice(None)
         if rng is not None:
             geometry = draw_geometry(rng, recipe, self.mirror is not None)
@@ -124,13 +141,45 @@ class LandmarkDataset:
             if geometry.mirrored and self.mirror is not None:
                 order, rotation = self.mirror, mirror_rotation(rotation)
             rotation = turn_rotation(rotation, geometry.angle)
+            overlap = _overlap(geometry.matrix, size, recipe.margin)
         points = np.asarray(apply_affine(to_crop, self.points[index])[order], np.float64)
         from_face = compose_affine(to_crop, invert_affine(face.matrix))
         pixels = crop(face.pixels, from_face, size)
         if rng is not None:
             pixels = photometric(pixels, rng, recipe)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
-        return Batch(pixels[None], points[None], points[None].copy(), angles)
+        seen = np.array([face_label(overlap)])
+        return Batch(pixels[None], points[None], points[None].copy(), angles, seen)
+
+    def negative(self, index: int, rng: np.random.Generator) -> Batch:
+        """A crop without a face as a batch of one: beside this face, of its tiles, or elsewhere."""
+        pixels = photometric(self._no_face(index, rng), rng, self.recipe)
+        points = np.full((1, *self.points.shape[1:]), np.nan)
+        return Batch(
+            pixels[None], points, points.copy(), np.full((1, 3), np.nan), np.zeros(1, np.float64)
+        )
+
+    def _no_face(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        recipe, size = self.recipe, self.recipe.input_size
+        chances = _KINDS_WITH_OTHERS if self.others else _KINDS
+        kind = rng.choice(list(chances), p=list(chances.values()))
+        if kind == "background":
+            return background(size, rng)
+        if kind == "other":
+            return random_crop(self.others, size, rng)
+        if kind == "shuffled":
+            return shuffled(self.sample(index).images[0], rng)
+        x, y, width, height = self.boxes[index]
+        side = max(width, height)
+        square = side * box_beside(rng)[:3]
+        corner = square[:2] + np.array([x + (width - side) / 2, y + (height - side) / 2])
+        box = np.array([[*corner, square[2], square[2]]])
+        matrix = compose_affine(
+            draw_geometry(rng, replace(recipe, scale=0.0, shift=0.0), True).matrix,
+            crop_transform(box, size, recipe.margin)[0],
+        )
+        face = self._face(index)
+        return crop(face.pixels, compose_affine(matrix, invert_affine(face.matrix)), size)
 
     def _face(self, index: int) -> _Face:
         """The part of the photo that augmentation can reach, no finer than twice the crop."""
@@ -143,6 +192,44 @@ class LandmarkDataset:
             self._cache[index] = face
             self._cached_bytes += face.pixels.nbytes
         return face
+
+
+def _rotations(
+    annotations: Sequence[Annotation], points: Doubles, scheme: Scheme | None
+) -> Doubles:
+    """Rotations ``(n, 3, 3)`` that come with the annotations, else of their points, else NaN."""
+    # The pose kernel is compiled for the processor at hand; on another its last digits (1e-8) may
+    # differ. Rounded, a training resumed there starts from the same labels.
+    labels: Doubles = np.round(head_rotations(points, scheme.name if scheme else None), 5)
+    for row, annotation in enumerate(annotations):
+        if "euler" in annotation.attributes:
+            labels[row] = euler_to_rotation(_euler(annotation))
+    return labels
+
+
+def _euler(annotation: Annotation) -> Doubles:
+    given = annotation.attributes["euler"]
+    try:
+        angles = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        angles = np.empty(0)
+    if angles.shape != (3,):
+        raise ValueError(
+            f"{annotation.name}: the attribute euler is {given!r}, "
+            "expected yaw, pitch, roll in degrees"
+        )
+    return angles
+
+
+def _overlap(matrix: Doubles, size: int, margin: float) -> float:
+    """IoU of the square looked into and the true one, after the plain crop was moved by a map."""
+    half = (size - 1) / 2
+    to_plain = invert_affine(matrix)
+    centre = np.asarray(apply_affine(to_plain, np.full((1, 2), half))[0])
+    side = size / margin
+    seen = side * np.sqrt(abs(np.linalg.det(to_plain[:, :2])))
+    truth = np.array([half - side / 2, half - side / 2, side, side])
+    return float(iou(truth, np.array([*(centre - seen / 2), seen, seen])))
 
 
 def _reachable_part(image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe) -> _Face:
@@ -161,9 +248,16 @@ def _reachable_part(image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe) 
 
 
 def batches(
-    dataset: LandmarkDataset, model: ShapeModel | None, epoch: int, n_workers: int = 1
+    dataset: LandmarkDataset,
+    model: ShapeModel | None,
+    epoch: int,
+    n_workers: int = 1,
+    *,
+    negatives: float = 0.0,
 ) -> Iterator[Batch]:
     """The augmented batches of an epoch, made ahead by threads, the same for any number of them.
+
+    Of every face, a negative takes the place with the chance ``negatives``.
 
     The shape model smooths the landmarks after augmentation, which is right in both of its frames
     and costs about a microsecond a face.
@@ -174,14 +268,19 @@ def batches(
     # A last batch of fewer would give its faces more weight and upset batch norm.
     rows = order[: len(order) // size * size].reshape(-1, size)
 
+    def one(index: int) -> Batch:
+        rng = np.random.default_rng([recipe.seed, epoch, index])
+        if negatives and rng.random() < negatives:
+            return dataset.negative(index, rng)
+        return dataset.sample(index, rng)
+
     def make(indices: npt.NDArray[np.intp]) -> Batch:
-        samples = [
-            dataset.sample(i, np.random.default_rng([recipe.seed, epoch, i])) for i in indices
-        ]
+        samples = [one(int(i)) for i in indices]
         batch = Batch(*(np.concatenate(parts) for parts in zip(*samples, strict=True)))
-        if model is None:
-            return batch
-        return batch._replace(smoothed=np.asarray(model.smooth(batch.points), np.float64))
+        labelled = np.isfinite(batch.points).all((1, 2))
+        if model is not None and labelled.any():
+            batch.smoothed[labelled] = model.smooth(batch.points[labelled])
+        return batch
 
     with ThreadPoolExecutor(n_workers) as pool:
         waiting: deque[Future[Batch]] = deque()

@@ -20,7 +20,7 @@ from asmkit.description import read_description
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import read_tensors, write_tensors
 from asmkit.nn.heads import LandmarkNetwork, as_input, to_crop
-from asmkit.nn.networks import build_network
+from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
 
@@ -29,22 +29,29 @@ __all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
 #: Version of the description in ``model.json``.
 FORMAT = 1
 
-#: Greatest difference between ONNX Runtime and torch, in units of half a crop and in radians.
+#: Names of what an exported network gives; the last only with a tracking head.
+OUTPUTS = ("points", "pose", "face")
+
+#: Greatest difference between ONNX Runtime and torch, in half crops, radians and probability.
 TOLERANCE = 1e-4
 
 
 class Deployed(nn.Module):
-    """A network with its pre- and post-processing: uint8 crops in, crop pixels and degrees out."""
+    """A network with its pre- and post-processing: uint8 crops in, crop pixels and degrees out.
+
+    A network with a tracking head gives the probability of a face as well.
+    """
 
     def __init__(self, network: LandmarkNetwork, size: int) -> None:
         super().__init__()
         self.network = network
         self.size = size
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """RGB uint8 ``(n, s, s, 3)`` to points ``(n, p, 2)`` and yaw, pitch, roll ``(n, 3)``."""
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """RGB uint8 ``(n, s, s, 3)`` to points ``(n, p, 2)``, yaw, pitch, roll ``(n, 3)``, face."""
         output = self.network(as_input(images))
-        return to_crop(output.points, self.size), torch.rad2deg(output.angles)
+        answers = to_crop(output.points, self.size), torch.rad2deg(output.angles)
+        return answers if output.face is None else (*answers, torch.sigmoid(output.face))
 
 
 def write_network(
@@ -64,6 +71,7 @@ def write_network(
         "format": FORMAT,
         "arch": recipe.arch,
         "width": recipe.width,
+        "options": network_options(recipe, chosen),
         "n_points": network.n_points,
         "scheme": chosen.name if chosen else None,
         "input_size": recipe.input_size,
@@ -71,7 +79,8 @@ def write_network(
         "input": "uint8 RGB crop (n, size, size, 3): the square around the tight landmark box, "
         "its side margin × the longer side of the box",
         "output": "points (n, n_points, 2) in pixels of the crop, 0-based pixel centres; "
-        "pose (n, 3) yaw, pitch, roll in degrees (aflw)",
+        "pose (n, 3) yaw, pitch, roll in degrees (aflw)"
+        + ("; face (n,) probability that the crop shows a face" if network.tasks else ""),
         "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "trained": trained,
     }
@@ -92,7 +101,12 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[LandmarkNetwork, dict[
     """
     folder = Path(folder)
     description = read_description(folder)
-    network = build_network(description["arch"], description["n_points"], description["width"])
+    # A description without options is of a network that has no others.
+    options = description.get("options", {"width": description["width"]})
+    try:
+        network = build_network(description["arch"], description["n_points"], **options)
+    except (TypeError, ValueError, IndexError) as error:
+        raise FormatError(f"{folder / 'model.json'}: no such network ({error})") from error
     tensors, _ = read_tensors(folder / "model.safetensors")
     try:
         network.load_state_dict(tensors)
@@ -139,7 +153,7 @@ def export_onnx(
                 (example,),
                 dynamo=True,
                 input_names=["images"],
-                output_names=["points", "pose"],
+                output_names=list(OUTPUTS[: 2 if network.tasks is None else 3]),
                 dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
                 verbose=False,
             )
@@ -158,12 +172,13 @@ def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
         return
     images = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    points, pose = session.run(None, {"images": images})
+    given = session.run(None, {"images": images})
     with torch.inference_mode():
-        expected_points, expected_pose = deployed(torch.from_numpy(images))
+        expected = [output.numpy() for output in deployed(torch.from_numpy(images))]
+    units = (size / 2, np.rad2deg(1.0), 1.0)
     error = max(
-        float(np.abs(points - expected_points.numpy()).max()) / (size / 2),
-        float(np.abs(np.deg2rad(pose - expected_pose.numpy())).max()),
+        float(np.abs(one - other).max() / unit)
+        for one, other, unit in zip(given, expected, units, strict=False)
     )
     if not error <= TOLERANCE:
         raise RuntimeError(

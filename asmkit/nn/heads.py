@@ -1,4 +1,4 @@
-"""What every landmark network gives, in which units, and its two linear heads.
+"""What every landmark network gives, in which units, and its linear heads.
 
 Coordinates are relative to the crop: ``u = (x − c) / (s / 2)`` with the crop's side s and its
 centre c = (s − 1) / 2, so that a crop spans −1 to 1. Angles are yaw, pitch, roll in radians.
@@ -20,7 +20,16 @@ from torch import Tensor, nn
 _HUNDREDTH = 0.02
 _DEGREE = math.pi / 180
 
-__all__ = ["LandmarkNetwork", "NetworkOutput", "as_input", "from_crop", "to_crop"]
+__all__ = [
+    "LandmarkNetwork",
+    "NetworkOutput",
+    "PooledNetwork",
+    "as_input",
+    "from_crop",
+    "linear_head",
+    "to_angles",
+    "to_crop",
+]
 
 
 class NetworkOutput(NamedTuple):
@@ -30,6 +39,10 @@ class NetworkOutput(NamedTuple):
     points: Tensor
     #: (n, 3) yaw, pitch, roll in radians
     angles: Tensor
+    #: (n,) logit of "this crop shows a face"; None from a network without a tracking head
+    face: Tensor | None = None
+    #: (n, 3, 3) head to camera; None from a network that gives the angles directly
+    rotation: Tensor | None = None
 
 
 def as_input(images: Tensor) -> Tensor:
@@ -47,29 +60,58 @@ def from_crop(points: Tensor, size: int) -> Tensor:
     return (points - (size - 1) / 2) / (size / 2)
 
 
+def linear_head(features: int, outputs: int) -> nn.Linear:
+    """A linear layer that answers (almost) 0 before training."""
+    head = nn.Linear(features, outputs)
+    nn.init.normal_(head.weight, std=0.01)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class LandmarkNetwork(nn.Module):
-    """A trunk that gives a feature vector, and the two linear heads of the ASMNet paper."""
+    """A network with a linear landmark head, whose bias starts as the mean shape.
+
+    Attributes
+    ----------
+    tasks : nn.Module or None
+        The part that judges pose and face from the landmarks found, trained in a second stage;
+        None in a network whose pose is learned with the landmarks.
+    """
 
     def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         if n_points < 1:
             raise ValueError(f"n_points: got {n_points}, expected at least 1")
         self.n_points = n_points
+        self.tasks: nn.Module | None = None
         self.dropout = nn.Dropout(dropout)
-        self.landmark_head = nn.Linear(features, 2 * n_points)
-        self.pose_head = nn.Linear(features, 3)
-        for head in (self.landmark_head, self.pose_head):
-            nn.init.normal_(head.weight, std=0.01)
-            nn.init.zeros_(head.bias)
+        self.landmark_head = linear_head(features, 2 * n_points)
 
     def start_from(self, mean_shape: Tensor) -> None:
         """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training."""
         with torch.no_grad():
             self.landmark_head.bias.copy_(mean_shape.reshape(-1) / _HUNDREDTH)
 
+    def landmarks(self, features: Tensor) -> Tensor:
+        """``features (n, f)`` to landmarks ``(n, n_points, 2)``."""
+        points: Tensor = self.landmark_head(features).reshape(-1, self.n_points, 2)
+        return points * _HUNDREDTH
+
+
+def to_angles(answers: Tensor) -> Tensor:
+    """What a pose layer answers, in degrees, as radians."""
+    return answers * _DEGREE
+
+
+class PooledNetwork(LandmarkNetwork):
+    """Landmarks and pose from one pooled feature vector: the two heads of the ASMNet paper."""
+
+    def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
+        super().__init__(n_points, features, dropout=dropout)
+        self.pose_head = linear_head(features, 3)
+
     def heads(self, features: Tensor) -> NetworkOutput:
         """``features (n, f)`` to landmarks and angles, in float32 also under autocast."""
         with torch.autocast(features.device.type, enabled=False):
             features = self.dropout(features.float())
-            points = self.landmark_head(features).reshape(-1, self.n_points, 2)
-            return NetworkOutput(points * _HUNDREDTH, self.pose_head(features) * _DEGREE)
+            return NetworkOutput(self.landmarks(features), to_angles(self.pose_head(features)))

@@ -18,9 +18,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from asmkit.nn.heads import NetworkOutput
+from asmkit.nn.rotation import rotation_of
 
 __all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at"]
 
@@ -57,28 +60,43 @@ class LossTerms(NamedTuple):
     points: Tensor
     asm: Tensor
     pose: Tensor
+    face: Tensor
 
 
 class ASMAssistedLoss(nn.Module):
-    """The loss of the ASMNet paper, in named terms.
+    """The loss of the ASMNet paper, in named terms, and a term for face or not.
+
+    Every term leaves out the samples without a label of its task: NaN.
 
     Parameters
     ----------
     form : {"printed", "squared"}
         Distance between two points: the norm as printed, or its square as in the published code.
     pose_weight : float
-        Weight of the pose task; 0.5 in the paper.
+        Weight of the pose task; 0.5 in the paper. From a network that gives a rotation, a sixth
+        of the squared difference of the matrices, which for small errors is the same.
+    face_weight : float
+        Weight of the cross entropy of face or not, the tracking task of ATPN.
     """
 
-    def __init__(self, form: str = "printed", pose_weight: float = 0.5) -> None:
+    def __init__(
+        self, form: str = "printed", pose_weight: float = 0.5, face_weight: float = 1.0
+    ) -> None:
         super().__init__()
         if form not in ("printed", "squared"):
             raise ValueError(f"form: got {form!r}, expected 'printed' or 'squared'")
         self.form = form
         self.pose_weight = pose_weight
+        self.face_weight = face_weight
 
     def forward(
-        self, output: NetworkOutput, points: Tensor, smoothed: Tensor, angles: Tensor, alpha: float
+        self,
+        output: NetworkOutput,
+        points: Tensor,
+        smoothed: Tensor,
+        angles: Tensor,
+        alpha: float,
+        face: Tensor | None = None,
     ) -> LossTerms:
         """Compare a prediction with its targets.
 
@@ -87,27 +105,46 @@ class ASMAssistedLoss(nn.Module):
         output : NetworkOutput
             The prediction P.
         points, smoothed : Tensor, (n, n_points, 2)
-            Annotated points G and smoothed points A, in the units of the prediction.
+            Annotated points G and smoothed points A, in the units of the prediction; NaN where
+            there is none.
         angles : Tensor, (n, 3)
             Yaw, pitch, roll in radians; a row of NaN is a face without a pose label.
         alpha : float
             Weight of the smoothed points, from :func:`alpha_at`.
+        face : Tensor, (n,), optional
+            1 for a face, 0 for none, NaN where neither is right to say.
         """
         mse = self._distance(output.points, points)
         asm = self._distance(output.points, smoothed)
-        pose = _masked_square(output.angles, angles)
-        total = mse + alpha * asm + self.pose_weight * pose
-        return LossTerms(total, mse, asm, pose)
+        pose = _pose_error(output, angles)
+        seen = torch.zeros_like(pose)
+        if output.face is not None and face is not None:
+            seen = _masked_cross_entropy(output.face, face)
+        total = mse + alpha * asm + self.pose_weight * pose + self.face_weight * seen
+        return LossTerms(total, mse, asm, pose, seen)
 
     def _distance(self, predicted: Tensor, target: Tensor) -> Tensor:
-        squared = (predicted - target).square().sum(-1)
-        if self.form == "squared":
-            return squared.mean()
-        # The norm has no gradient at 0; the guard is far below any distance that matters.
-        return (squared + 1e-12).sqrt().mean()
+        known = target.isfinite().all(-1)
+        # Before any square: the gradient of a masked NaN would be NaN.
+        squared = (predicted - target).where(known[..., None], 0.0).square().sum(-1)
+        if self.form == "printed":
+            # The norm has no gradient at 0; the guard is far below any distance that matters.
+            squared = (squared + 1e-12).sqrt()
+        return squared.where(known, 0.0).sum() / known.sum().clamp(min=1)
 
 
-def _masked_square(predicted: Tensor, target: Tensor) -> Tensor:
-    known = target.isfinite().all(-1, keepdim=True)
-    error = (predicted - target).where(known, 0.0).square()
-    return error.sum() / (3 * known.sum().clamp(min=1))
+def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:
+    known = angles.isfinite().all(-1)
+    if output.rotation is None:
+        error = (output.angles - angles).where(known[:, None], 0.0).square().sum(-1) / 3
+    else:
+        difference = output.rotation - rotation_of(angles)
+        error = difference.where(known[:, None, None], 0.0).square().sum((-1, -2)) / 6
+    return error.sum() / known.sum().clamp(min=1)
+
+
+def _masked_cross_entropy(logits: Tensor, face: Tensor) -> Tensor:
+    known = face.isfinite()
+    target = face.where(known, 0.0)
+    error = binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return error.where(known, 0.0).sum() / known.sum().clamp(min=1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.heads import LandmarkNetwork, NetworkOutput
+from asmkit.nn.heads import NetworkOutput, PooledNetwork
 
 __all__ = ["InvertedResidual", "MobileNetV2", "bottlenecks", "conv_bn", "initialise"]
 
@@ -95,11 +95,13 @@ def initialise(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
-            reached = layer.weight[0, 0].numel() * layer.out_channels // layer.groups
+            # Without padding these networks use only kernels as large as the map: one output each.
+            places = layer.weight[0, 0].numel() if any(layer.padding) else 1
+            reached = places * layer.out_channels // layer.groups
             nn.init.normal_(layer.weight, std=math.sqrt(2 / reached))
 
 
-class MobileNetV2(LandmarkNetwork):
+class MobileNetV2(PooledNetwork):
     """MobileNetV2 with ASMNet's two heads: the baseline of the ASMNet paper.
 
     At 68 points and width 1: 2,401,931 trainable parameters, 599 MFLOPs at 224×224.

@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from asmkit.nn.asmnet import ASMNet
+from asmkit.nn.atpn import ATPN
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.mobilenet import MobileNetV2
+from asmkit.nn.recipe import Recipe
+from asmkit.schemes import Scheme
 
-__all__ = ["NETWORKS", "build_network"]
+__all__ = ["NETWORKS", "build_network", "network_options"]
 
-#: Name in a recipe and on the command line → class called as ``(n_points, width=…, dropout=…)``.
+#: Name in a recipe and on the command line → class called as ``(n_points, **options)``.
 NETWORKS: dict[str, Callable[..., LandmarkNetwork]] = {
     "asmnet": ASMNet,
+    "atpn": ATPN,
     "mobilenetv2": MobileNetV2,
 }
 
+#: Keys of a recipe that every network takes, and those that some take alone.
+_COMMON = ("width", "dropout")
+_OWN = {"atpn": ("input_size", "shortcut", "head", "heatmap", "falloff", "fusion", "pose_form")}
 
-def build_network(
-    arch: str, n_points: int, width: float = 1.0, dropout: float = 0.0
-) -> LandmarkNetwork:
+
+def build_network(arch: str, n_points: int, **options: Any) -> LandmarkNetwork:
     """Make an untrained network by its name.
+
+    Parameters
+    ----------
+    arch : {"asmnet", "atpn", "mobilenetv2"}
+    n_points : int
+    **options
+        As in the class of the network: ``width``, ``dropout``, …
 
     Raises
     ------
     ValueError
-        For an unknown name; the message lists the known ones.
+        For an unknown name (the message lists the known ones) or an option that the network does
+        not take.
     """
     if arch not in NETWORKS:
         raise ValueError(
             f"unknown architecture {arch!r}; expected one of {', '.join(sorted(NETWORKS))}"
         )
-    return NETWORKS[arch](n_points, width=width, dropout=dropout)
+    try:
+        return NETWORKS[arch](n_points, **options)
+    except TypeError as error:
+        raise ValueError(f"{arch}: {error}") from error
+
+
+def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
+    """The options of a recipe's network, as :func:`build_network` takes them.
+
+    Raises
+    ------
+    ValueError
+        When the recipe sets an option of another network.
+    """
+    own = _OWN.get(recipe.arch, ())
+    for arch, names in _OWN.items():
+        for field in dataclasses.fields(Recipe):
+            foreign = field.name in names and field.name not in own and field.name != "input_size"
+            if foreign and getattr(recipe, field.name) != field.default:
+                raise ValueError(
+                    f"recipe: {field.name} is an option of {arch}, not of {recipe.arch}"
+                )
+    options = {name: getattr(recipe, name) for name in (*_COMMON, *own)}
+    if "heatmap" in own:
+        contours = chosen.contours if chosen else ()
+        options["contours"] = [
+            [*line.indices, *line.indices[: int(line.closed)]] for line in contours
+        ]
+    return options

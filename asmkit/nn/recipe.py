@@ -19,8 +19,17 @@ _CHOICES = {
     "asm_align": ("similarity", "box"),
     "loss_form": ("printed", "squared"),
     "precision": ("auto", "float32", "bfloat16"),
+    "shortcut": ("concat", "add", "none"),
+    "head": ("integral", "regression"),
+    "heatmap": ("boundary", "points", "none"),
+    "falloff": ("inverse", "gaussian"),
+    "fusion": ("concat", "gate"),
+    "pose_form": ("euler", "6d"),
 }
-_SHARES = ("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema")
+_SHARES = (
+    *("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"),
+    *("negatives", "trunk_rate"),
+)
 #: What a number may be; any other is 0 or more.
 _BOUNDS = {
     **dict.fromkeys(_SHARES, (0, 1)),
@@ -54,16 +63,34 @@ class Recipe:
     #: landmark scheme; "auto" finds it by the number of points
     scheme: str = "auto"
 
+    # -- network: options of ATPN, see asmkit.nn.ATPN
+    shortcut: str = "concat"
+    head: str = "integral"
+    heatmap: str = "boundary"
+    falloff: str = "inverse"
+    fusion: str = "concat"
+    pose_form: str = "euler"
+
     # -- loss
     #: distance of the ASM-assisted loss: "printed" or "squared"
     loss_form: str = "printed"
     #: how α runs: "thirds", "to-zero" or "none"
     alpha: str = "thirds"
+    #: weight of the squared error of the angles in radians; 0.5 in the ASMNet paper
     pose_weight: float = 0.5
+    #: weight of the cross entropy of face or not
+    face_weight: float = 1.0
     #: frame of the shape model: "similarity", or "box" as in the paper
     asm_align: str = "similarity"
     #: modes of the smoothed targets: a count, or a share of the variance
     asm_components: int | float = 0.9
+
+    # -- second stage: pose and face of a network that judges them from its landmarks (ATPN)
+    head_epochs: int = 0
+    #: learning rate of all else in that stage, in units of the stage's; 0 freezes the landmarks
+    trunk_rate: float = 0.0
+    #: share of the stage's crops that show no face, or not enough of one
+    negatives: float = 0.5
 
     # -- optimisation
     epochs: int = 120

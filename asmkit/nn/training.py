@@ -2,6 +2,9 @@
 
 The route: annotations → dataset and shape model → augmented batches with smoothed targets →
 ASM-assisted loss → averaged weights → ``model.safetensors``, ``model.json``, ``model.onnx``.
+
+A network that judges pose and face from its landmarks (ATPN) is trained in two stages: the
+landmarks first, then the two heads, with all else frozen or slow.
 """
 
 from __future__ import annotations
@@ -17,7 +20,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -28,6 +33,7 @@ from asmkit.boxes import landmark_box
 from asmkit.errors import FormatError
 from asmkit.metrics import default_normalizer, nme
 from asmkit.model import ShapeModel
+from asmkit.nn.atpn import ATPN
 from asmkit.nn.checkpoint import (
     TrainingState,
     as_record,
@@ -38,9 +44,10 @@ from asmkit.nn.checkpoint import (
 )
 from asmkit.nn.data import Batch, LandmarkDataset, batches
 from asmkit.nn.export import write_network
-from asmkit.nn.heads import LandmarkNetwork, as_input, from_crop, to_crop
+from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop, to_crop
 from asmkit.nn.losses import ASMAssistedLoss, LossTerms, alpha_at
-from asmkit.nn.networks import build_network
+from asmkit.nn.negatives import other_images
+from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.splits import validation_part
@@ -64,6 +71,7 @@ def train(
     recipe: Recipe | None = None,
     *,
     threads: int | None = None,
+    others: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a network on a folder of annotated images.
@@ -84,6 +92,9 @@ def train(
         Every choice of the training; the shipped ``asmnet`` recipe without it.
     threads : int, optional
         Threads that compute; by default what torch would take.
+    others : path, optional
+        A folder of images without faces, for the tracking head of ATPN: more negatives beside
+        those made from the annotated images.
     progress : bool
         Show progress bars.
 
@@ -99,13 +110,16 @@ def train(
     """
     recipe = recipe or Recipe.read("asmnet")
     annotations = _annotations(data)
-    build_network(recipe.arch, len(annotations[0].points), recipe.width)  # fail before any work
-    parts = _prepare(annotations, recipe, progress)
+    _check_network(recipe, annotations, others)  # fail before any work
+    parts = _prepare(annotations, recipe, progress, others)
     folder = make_folder(out)
     threads = threads or torch.get_num_threads()
     source = None if not isinstance(data, str | os.PathLike) else str(Path(data).resolve())
+    run = {"data": source, "threads": threads}
+    if others is not None:
+        run["others"] = str(Path(others).resolve())
     _write_text(folder / "recipe.toml", recipe.to_toml())
-    _write_text(folder / _RUN, json.dumps({"data": source, "threads": threads}, indent=1) + "\n")
+    _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
     parts.model.save(folder / "shape_model.npz")
     return _run(parts, recipe, folder, threads, progress)
 
@@ -135,7 +149,7 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
         raise ValueError(f"{folder}: this training was given its data in memory; it cannot resume")
     recipe = Recipe.read(folder / "recipe.toml")
     sync_folder(folder)
-    parts = _prepare(_annotations(run["data"]), recipe, progress)
+    parts = _prepare(_annotations(run["data"]), recipe, progress, run["others"])
     if not (folder / "shape_model.npz").is_file():
         parts.model.save(folder / "shape_model.npz")
     return _run(parts, recipe, folder, run["threads"], progress)
@@ -144,9 +158,30 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
 def _read_run(path: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_text("utf-8"))
-        return {"data": run["data"], "threads": int(run["threads"])}
+        return {
+            "data": run["data"],
+            "threads": int(run["threads"]),
+            "others": run.get("others"),
+        }
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: not the record of a training ({error})") from error
+
+
+class Stage(NamedTuple):
+    """A part of a training with a schedule of its own."""
+
+    #: epochs before it
+    start: int
+    epochs: int
+    #: trains the heads for pose and face, not the landmarks
+    heads: bool
+
+
+def stage_at(epoch: int, recipe: Recipe) -> Stage:
+    """The stage to which an epoch, counted from 0, belongs."""
+    if epoch < recipe.epochs:
+        return Stage(0, recipe.epochs, False)
+    return Stage(recipe.epochs, recipe.head_epochs, True)
 
 
 def learning_rate_at(step: int, total: int, recipe: Recipe) -> float:
@@ -167,14 +202,47 @@ def _annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[An
     return annotations
 
 
-def _prepare(annotations: list[Annotation], recipe: Recipe, progress: bool) -> _Parts:
+def _scheme(recipe: Recipe, annotations: Sequence[Annotation]) -> Scheme | None:
     n_points = len(annotations[0].points)
-    chosen = scheme_of(n_points) if recipe.scheme == "auto" else scheme(recipe.scheme)
+    return scheme_of(n_points) if recipe.scheme == "auto" else scheme(recipe.scheme)
+
+
+def _check_network(
+    recipe: Recipe, annotations: Sequence[Annotation], others: str | os.PathLike[str] | None
+) -> None:
+    chosen = _scheme(recipe, annotations)
+    options = network_options(recipe, chosen)
+    network = build_network(recipe.arch, len(annotations[0].points), **options)
+    if (network.tasks is None) != (recipe.head_epochs == 0):
+        expected = (
+            "learns pose with the landmarks: expected 0"
+            if network.tasks is None
+            else "learns pose and face in a second stage: expected at least 1"
+        )
+        raise ValueError(f"recipe: head_epochs is {recipe.head_epochs}; {recipe.arch} {expected}")
+    if network.tasks is None and others is not None:
+        raise ValueError(
+            f"others: got {os.fspath(others)!r}, but {recipe.arch} does not learn to tell faces "
+            "from other images; leave it out, or train atpn"
+        )
+
+
+def _prepare(
+    annotations: list[Annotation],
+    recipe: Recipe,
+    progress: bool,
+    others: str | os.PathLike[str] | None = None,
+) -> _Parts:
+    chosen = _scheme(recipe, annotations)
+    without_faces = other_images(Path(others)) if others is not None else []
     held_out = validation_part([a.name for a in annotations], recipe.validation)
     if held_out.all():
         held_out[:] = False
     training = LandmarkDataset(
-        [a for a, out in zip(annotations, held_out, strict=True) if not out], recipe, chosen
+        [a for a, out in zip(annotations, held_out, strict=True) if not out],
+        recipe,
+        chosen,
+        without_faces,
     )
     validation = None
     if held_out.any():
@@ -201,16 +269,13 @@ def _run(parts: _Parts, recipe: Recipe, folder: Path, threads: int, progress: bo
     }
     if (folder / _CHECKPOINT).is_file():
         load_state(folder / _CHECKPOINT, state, record)
-    loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight)
+    loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
     board = _tensorboard(folder, state.epoch)
+    epochs = recipe.epochs + recipe.head_epochs
     with tqdm(
-        total=recipe.epochs,
-        initial=state.epoch,
-        disable=not progress,
-        unit="epoch",
-        desc="training",
+        total=epochs, initial=state.epoch, disable=not progress, unit="epoch", desc="training"
     ) as bar:
-        while state.epoch < recipe.epochs:
+        while state.epoch < epochs:
             row = _one_epoch(state, parts, recipe, loss)
             state.history.append(row)
             save_state(folder / _CHECKPOINT, state, record)
@@ -228,13 +293,20 @@ def _one_epoch(
 ) -> dict[str, Any]:
     """Train one epoch; gives its row of the log."""
     started = time.perf_counter()
+    stage = stage_at(state.epoch, recipe)
     alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
+    if stage.heads and state.epoch == stage.start:
+        # What is kept is the average: the heads learn on the landmarks that it gives.
+        state.network.load_state_dict(state.average.module.state_dict())
+        # Counted from here: an average as slow as the first stage left it would hold the heads at
+        # their random start (0.4 of it after the 900 steps of the shipped recipe).
+        state.average.n_averaged.zero_()
     terms = train_epoch(state, parts, recipe, loss, alpha)
     state.epoch += 1
     row: dict[str, Any] = {"epoch": state.epoch, "alpha": alpha, **terms}
-    every = max(1, recipe.epochs // 24)
-    if parts.validation and (state.epoch % every == 0 or state.epoch == recipe.epochs):
-        row["nme"] = 100 * validate(averaged_network(state), parts.validation, parts.scheme)
+    done = state.epoch - stage.start
+    if parts.validation and (done % max(1, stage.epochs // 24) == 0 or done in (0, stage.epochs)):
+        row |= validate(averaged_network(state), parts.validation, parts.scheme)
     row["seconds"] = round(time.perf_counter() - started, 2)
     return row
 
@@ -243,36 +315,55 @@ def train_epoch(
     state: TrainingState, parts: _Parts, recipe: Recipe, loss: ASMAssistedLoss, alpha: float
 ) -> dict[str, float]:
     """Run one epoch of optimiser steps; gives the mean of each term of the loss."""
-    state.network.train()
+    stage = stage_at(state.epoch, recipe)
+    _set_mode(state.network, stage)
     per_epoch = len(parts.training) // min(recipe.batch_size, len(parts.training))
-    sums: dict[str, float] = dict.fromkeys(("loss", "points", "asm", "pose"), 0.0)
-    for batch in batches(parts.training, parts.model, state.epoch):
-        rate = learning_rate_at(state.step, per_epoch * recipe.epochs, recipe)
+    first = stage.start * per_epoch
+    sums: dict[str, float] = dict.fromkeys(LossTerms._fields, 0.0)
+    share = recipe.negatives if stage.heads else 0.0
+    for batch in batches(parts.training, parts.model, state.epoch, negatives=share):
+        rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
-            group["lr"] = rate
-        terms = _step(state, batch, recipe, loss, alpha)
+            slow = stage.heads and not group["tasks"]
+            group["lr"] = rate * recipe.trunk_rate if slow else rate
+        terms = _step(state, batch, recipe, loss, alpha, stage)
         for name, value in zip(sums, terms, strict=True):
             sums[name] += float(value.detach()) / per_epoch
-    if not math.isfinite(sums["loss"]):
+    total = sums.pop("total")
+    if not math.isfinite(total):
         raise ValueError(
-            f"the loss became {sums['loss']} in epoch {state.epoch + 1}; "
+            f"the loss became {total} in epoch {state.epoch + 1}; "
             'lower the learning rate or use precision = "float32"'
         )
+    sums = {"loss": total, **sums}
     return {name: round(value, 6) for name, value in sums.items()} | {"lr": rate}
 
 
+def _set_mode(network: LandmarkNetwork, stage: Stage) -> None:
+    """In the second stage the trunk keeps its statistics: half of its crops show no face."""
+    network.train(not stage.heads)
+    if network.tasks is not None:
+        network.tasks.train(stage.heads)
+
+
 def _step(
-    state: TrainingState, batch: Batch, recipe: Recipe, loss: ASMAssistedLoss, alpha: float
+    state: TrainingState,
+    batch: Batch,
+    recipe: Recipe,
+    loss: ASMAssistedLoss,
+    alpha: float,
+    stage: Stage,
 ) -> LossTerms:
     size = recipe.input_size
     with torch.autocast("cpu", torch.bfloat16, enabled=_uses_bfloat16(recipe)):
-        output = state.network(as_input(torch.from_numpy(batch.images)))
+        output = _forward(state.network, as_input(torch.from_numpy(batch.images)), recipe, stage)
     terms: LossTerms = loss(
         output,
         from_crop(torch.from_numpy(batch.points).float(), size),
         from_crop(torch.from_numpy(batch.smoothed).float(), size),
         torch.from_numpy(batch.angles).float(),
         alpha,
+        torch.from_numpy(batch.face).float(),
     )
     state.optimizer.zero_grad(set_to_none=True)
     terms.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -283,21 +374,62 @@ def _step(
     return terms
 
 
+def _forward(
+    network: LandmarkNetwork, images: Tensor, recipe: Recipe, stage: Stage
+) -> NetworkOutput:
+    """What the stage trains: all of a network, or the landmarks, or the heads."""
+    if not isinstance(network, ATPN):
+        output: NetworkOutput = network(images)
+        return output
+    with torch.set_grad_enabled(not stage.heads or recipe.trunk_rate > 0):
+        points, features = network.align(images)
+    if stage.heads:
+        return network.judge(points, features)
+    # Angles without a gradient: their term of the loss moves nothing.
+    return NetworkOutput(points, points.new_zeros(len(points), 3))
+
+
 @torch.inference_mode()
-def validate(network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None) -> float:
-    """Mean NME of the plain crops of ``dataset``, as a fraction."""
+def validate(
+    network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None
+) -> dict[str, float]:
+    """Errors on the plain crops of ``dataset``, in percent and degrees, by their names in the log.
+
+    ``nme``; ``yaw``, ``pitch``, ``roll`` where there are labels; ``face_auc`` of a network with a
+    tracking head, against one negative a face, the same in every epoch.
+    """
     network.eval()
     size = dataset.recipe.input_size
-    predicted, truth = [], []
-    for start in range(0, len(dataset), 64):
-        samples = [dataset.sample(i) for i in range(start, min(start + 64, len(dataset)))]
-        images = np.concatenate([sample.images for sample in samples])
-        predicted.append(to_crop(network(as_input(torch.from_numpy(images))).points, size).numpy())
-        truth += [sample.points for sample in samples]
-    errors = nme(
-        np.concatenate(predicted), np.concatenate(truth), default_normalizer(chosen), chosen
+    n = len(dataset)
+    samples = [dataset.sample(i) for i in range(n)]
+    outputs = _outputs(network, [sample.images for sample in samples])
+    points = to_crop(outputs.points, size).numpy()
+    truth = np.concatenate([sample.points for sample in samples])
+    errors = nme(points, truth, default_normalizer(chosen), chosen)
+    row = {"nme": 100 * float(errors.mean())}
+    angles = np.concatenate([sample.angles for sample in samples])
+    if np.isfinite(angles).all():
+        away = np.rad2deg(np.abs(outputs.angles.numpy() - angles)).mean(0)
+        row |= dict(zip(("yaw", "pitch", "roll"), away.tolist(), strict=True))
+    if outputs.face is not None:
+        negatives = [dataset.negative(i, np.random.default_rng([0, i])).images for i in range(n)]
+        none = _outputs(network, negatives).face
+        scores = torch.cat([outputs.face, none if none is not None else outputs.face[:0]])
+        row["face_auc"] = float(roc_auc_score(np.arange(len(scores)) < n, scores.numpy()))
+    return row
+
+
+def _outputs(network: nn.Module, images: list[npt.NDArray[np.uint8]]) -> NetworkOutput:
+    parts = [
+        network(as_input(torch.from_numpy(np.concatenate(images[start : start + 64]))))
+        for start in range(0, len(images), 64)
+    ]
+    faces = [part.face for part in parts if part.face is not None]
+    return NetworkOutput(
+        torch.cat([part.points for part in parts]),
+        torch.cat([part.angles for part in parts]),
+        torch.cat(faces) if faces else None,
     )
-    return float(errors.mean())
 
 
 def averaged_network(state: TrainingState) -> LandmarkNetwork:
@@ -308,9 +440,8 @@ def averaged_network(state: TrainingState) -> LandmarkNetwork:
 
 
 def _initial_state(parts: _Parts, recipe: Recipe) -> TrainingState:
-    network = build_network(
-        recipe.arch, parts.training.points.shape[1], recipe.width, recipe.dropout
-    )
+    options = network_options(recipe, parts.scheme)
+    network = build_network(recipe.arch, parts.training.points.shape[1], **options)
     network.start_from(_mean_shape(parts, recipe))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     decay = recipe.ema
@@ -324,13 +455,25 @@ def _initial_state(parts: _Parts, recipe: Recipe) -> TrainingState:
         torch._foreach_lerp_(averaged, current, weight)
 
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
+    return TrainingState(network, averaged, _optimizer(network, recipe))
+
+
+def _optimizer(network: LandmarkNetwork, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW without decay of norms and biases; a second stage's heads are groups of their own."""
+    tasks = list(network.tasks.parameters()) if network.tasks is not None else []
+    late = {id(p) for p in tasks}
+    trunk = [p for p in network.parameters() if id(p) not in late]
     groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {
+            "params": [p for p in part if (p.ndim > 1) == decayed],
+            "weight_decay": recipe.weight_decay if decayed else 0.0,
+            "tasks": part is tasks,
+        }
+        for part in (trunk, tasks)
+        for decayed in (True, False)
+        if part
     ]
-    return TrainingState(network, averaged, torch.optim.AdamW(groups, lr=recipe.learning_rate))
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
 
 
 def _mean_shape(parts: _Parts, recipe: Recipe) -> Tensor:
@@ -366,9 +509,16 @@ def _summary(parts: _Parts, state: TrainingState) -> dict[str, Any]:
     return {
         "n_images": len(parts.training),
         "n_validation": len(parts.validation or ()),
+        "pose_labels": int(np.isfinite(parts.training.rotations).all((1, 2)).sum()),
         "samples": state.step * min(parts.training.recipe.batch_size, len(parts.training)),
         "seconds": round(sum(row["seconds"] for row in state.history), 1),
-        "validation_nme": next((r["nme"] for r in reversed(state.history) if "nme" in r), None),
+        **{
+            f"validation_{name}": next(
+                (r[name] for r in reversed(state.history) if name in r), None
+            )
+            for name in ("nme", "face_auc")
+            if name == "nme" or parts.training.recipe.head_epochs
+        },
     }
 
 
