@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from asmkit.datasets.face_mesh import PARTS, face_mesh
 
-__all__ = ["HAIR_STYLES", "beyond_hairline", "grow_hair"]
+__all__ = ["HAIR_STYLES", "beyond_hairline", "grow_hair", "sample_hair"]
 
 Array = npt.NDArray[np.float64]
 
@@ -56,3 +56,9 @@ def grow_hair(vertices: Array, style: str, thickness: float, length: float) -> A
     falling = (mesh.part == PARTS.index("hair")) & (mesh.vertices[:, 1] > 1.0)
     grown[falling, 1] += (length - 1) * (mesh.vertices[falling, 1] - 1.0)
     return grown
+
+
+def sample_hair(rng: np.random.Generator) -> tuple[str, bool]:
+    """A style of hair ("bald" for none) and whether it falls to the shoulders."""
+    style = str(rng.choice(["bald", *HAIR_STYLES], p=[0.08, 0.5, 0.22, 0.2]))
+    return style, bool(rng.random() < 0.4 and style in ("hair", "hair low"))

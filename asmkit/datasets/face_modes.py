@@ -21,9 +21,13 @@ from asmkit.datasets.face_sculpt import (
     mirrored,
 )
 
-__all__ = ["FaceModes", "face_modes", "sample_expression", "sample_identity", "shape_face"]
+__all__ = [
+    "FaceModes", "express", "face_modes", "identity_vertices", "sample_expression",
+    "sample_identity", "shape_face",
+]  # fmt: skip
 
 Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 Triple = tuple[float, float, float]
 
 _ANY = np.inf
@@ -212,22 +216,64 @@ def shape_face(identity: Array, expression: Array) -> Array:
     # not a matrix product: its threads would fight ours over such a small sum
     moved = np.einsum("k,kv->v", np.concatenate([identity, expression]), modes.fields)
     vertices = mesh.vertices + moved.reshape(-1, 3)
-    for side, lids in enumerate(mesh.lids):
-        _clear_eyeball(vertices, lids, side)
+    _clear_eyeballs(vertices, np.arange(len(vertices)))
     return np.asarray(vertices)
 
 
-def _clear_eyeball(vertices: Array, lids: npt.NDArray[np.int64], side: int) -> None:
-    """Keep the lids in front of the eyeball, which moves with its socket."""
+def identity_vertices(identity: Array) -> Array:
+    """Vertices ``(v, 3)`` of a face without expression, for :func:`express`."""
+    fields = face_modes().fields[: len(identity)]
+    moved = np.einsum("k,kv->v", identity, fields)
+    return np.asarray(face_mesh().vertices + moved.reshape(-1, 3))
+
+
+def express(neutral: Array, expressions: Array, rows: Ints | None = None) -> Array:
+    """One face with many expressions: what :func:`shape_face` gives, but for the rounding.
+
+    Parameters
+    ----------
+    neutral : (v, 3), from :func:`identity_vertices`.
+    expressions : (..., k), coefficients of the expression fields.
+    rows : (m,), the vertices wanted; all where None.
+
+    Returns
+    -------
+    ndarray, shape (..., m, 3)
+    """
+    fields = face_modes().fields[-expressions.shape[-1] :].reshape(-1, *neutral.shape)
+    needed = np.arange(len(neutral))
+    if rows is not None:
+        needed = np.union1d(rows, _eye_vertices())
+        neutral, fields = neutral[needed], fields[:, needed]
+    flat = np.einsum("...k,kv->...v", expressions, fields.reshape(len(fields), -1))
+    vertices = flat.reshape(*expressions.shape[:-1], *neutral.shape) + neutral
+    _clear_eyeballs(vertices, needed)
+    return vertices if rows is None else np.asarray(vertices[..., np.searchsorted(needed, rows), :])
+
+
+@cache
+def _eye_vertices() -> Ints:
+    """The vertices that :func:`_clear_eyeballs` reads."""
+    return np.unique([*np.concatenate(face_mesh().lids), _eyeball_vertex(0), _eyeball_vertex(1)])
+
+
+def _clear_eyeballs(vertices: Array, rows: Ints) -> None:
+    """Keep the lids in front of the eyeballs, which move with their sockets.
+
+    ``vertices (..., m, 3)`` are those of the mesh whose numbers are ``rows (m,)``, in order.
+    """
     mesh = face_mesh()
-    ball = _eyeball_vertex(side)
-    centre = vertices[ball] - mesh.vertices[ball] + EYEBALL_CENTRE * [1.0 - 2.0 * side, 1, 1]
-    away = (vertices[lids] - centre) / EYEBALL_RADII
-    square = 1 - away[:, 0] ** 2 - away[:, 1] ** 2
-    front = centre[2] - EYEBALL_RADII[2] * np.sqrt(square.clip(0, None)) - 0.7 * LID_THICKNESS
-    hit = square > 0
-    hit[18:36] = False  # the rim behind the lid's edge reaches into the eye
-    vertices[lids[hit], 2] = np.minimum(vertices[lids[hit], 2], front[hit])
+    for side, lids in enumerate(mesh.lids):
+        ball, at = _eyeball_vertex(side), np.searchsorted(rows, lids)
+        moved = vertices[..., np.searchsorted(rows, [ball]), :] - mesh.vertices[ball]
+        centre = moved + EYEBALL_CENTRE * [1.0 - 2.0 * side, 1, 1]
+        away = (vertices[..., at, :] - centre) / EYEBALL_RADII
+        square = 1 - away[..., 0] ** 2 - away[..., 1] ** 2
+        ball_front = centre[..., 2] - EYEBALL_RADII[2] * np.sqrt(square.clip(0, None))
+        before, depth = ball_front - 0.7 * LID_THICKNESS, vertices[..., at, 2]
+        hit = square > 0
+        hit[..., 18:36] = False  # the rim behind the lid's edge reaches into the eye
+        vertices[..., at, 2] = np.where(hit, np.minimum(depth, before), depth)
 
 
 @cache

@@ -14,7 +14,6 @@ from __future__ import annotations
 import operator
 import os
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from asmkit.annotations import Annotation, write
-from asmkit.datasets.face_hair import HAIR_STYLES, grow_hair
-from asmkit.datasets.face_mesh import PARTS, face_mesh
+from asmkit.datasets.face_body import sample_following, turn_head
+from asmkit.datasets.face_hair import grow_hair, sample_hair
+from asmkit.datasets.face_mesh import face_mesh
 from asmkit.datasets.face_modes import sample_expression, sample_identity, shape_face
-from asmkit.datasets.face_render import SUPERSAMPLING, draw
-from asmkit.datasets.face_sculpt import BODY_START
+from asmkit.datasets.face_render import draw, unhidden
 from asmkit.images import write_image
 from asmkit.pose import euler_to_rotation
 from asmkit.threads import run_chunks
@@ -34,11 +33,10 @@ from asmkit.threads import run_chunks
 __all__ = ["SyntheticFaces", "synthetic_faces"]
 
 Array = npt.NDArray[np.float64]
-Float32s = npt.NDArray[np.float32]
 
 MAX_YAW, MAX_PITCH, MAX_ROLL = 45.0, 25.0, 25.0
 _SMALLEST = 32
-_HIDDEN_BEHIND = 0.45  # centimetres that must lie before a landmark to hide it
+HIDDEN_BEHIND = 0.45  # centimetres that must lie before a landmark to hide it
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +113,7 @@ def synthetic_faces(
         If one of them is not a whole number.
     """
     n, seed, size = (
-        _whole_number(*given)
+        whole_number(*given)
         for given in ((n, "n", 0), (seed, "seed", 0), (size, "size", _SMALLEST))
     )
     faces = SyntheticFaces(
@@ -139,7 +137,8 @@ def synthetic_faces(
     return faces
 
 
-def _whole_number(value: int, name: str, lowest: int) -> int:
+def whole_number(value: int, name: str, lowest: int) -> int:
+    """Check an argument that counts something."""
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -152,13 +151,13 @@ def _whole_number(value: int, name: str, lowest: int) -> int:
 def _render(faces: SyntheticFaces, seed: int, i: int) -> None:
     size = faces.images.shape[1]
     rng = np.random.default_rng([seed, i])
-    style, long_hair = _sample_hair(rng)
+    style, long_hair = sample_hair(rng)
     head = shape_face(sample_identity(rng), sample_expression(rng))
     head = grow_hair(head, style, rng.uniform(0.2, 1.3), rng.uniform(0.3, 1.2))
     euler = _sample_euler(rng)
     rotation = euler_to_rotation(euler)
     marks = face_mesh().landmarks
-    turned = _turn(rng, head, euler, rotation)
+    turned = turn_head(head, euler, rotation, sample_following(rng))
     scale, shift = _frame(rng, turned[marks, :2], size)
     placed = turned * scale + [*shift, 0.0]
     faces.images[i], depth = draw(rng, placed, size, style, long_hair)
@@ -166,39 +165,12 @@ def _render(faces: SyntheticFaces, seed: int, i: int) -> None:
     faces.points3d[i] = head[marks]
     faces.rotation[i] = rotation
     faces.euler[i] = euler
-    faces.visibility[i] = _visible(placed[marks], depth, _HIDDEN_BEHIND * scale)
-
-
-def _sample_hair(rng: np.random.Generator) -> tuple[str, bool]:
-    """A style of hair ("bald" for none) and whether it falls to the shoulders."""
-    style = str(rng.choice(["bald", *HAIR_STYLES], p=[0.08, 0.5, 0.22, 0.2]))
-    return style, bool(rng.random() < 0.4 and style in ("hair", "hair low"))
+    faces.visibility[i] = unhidden(placed[marks], depth, HIDDEN_BEHIND * scale)
 
 
 def _sample_euler(rng: np.random.Generator) -> Array:
     """Angles over the whole range, near-frontal ones more often."""
     return (2 * rng.beta(1.6, 1.6, 3) - 1) * [MAX_YAW, MAX_PITCH, MAX_ROLL]
-
-
-_NECK = np.array([0.0, 13.0, 1.5])
-
-
-@cache
-def _body_share() -> Array:
-    """How far each vertex follows the body instead of the head."""
-    mesh = face_mesh()
-    t = np.clip((mesh.flat[:, 1] - 15.5) / (BODY_START - 15.5), 0, 1)
-    skin = mesh.part == PARTS.index("skin")
-    return np.asarray(np.where(skin, t * t * (3 - 2 * t), 0.0))[:, None]
-
-
-def _turn(rng: np.random.Generator, head: Array, euler: Array, rotation: Array) -> Array:
-    """Turn the head, and the shoulders by less."""
-    body = euler_to_rotation(euler * rng.uniform([0.1, 0.0, 0.0], [0.9, 0.4, 0.5]))
-    share = _body_share()
-    turned = head @ rotation.T
-    following = (head - _NECK) @ body.T + rotation @ _NECK
-    return np.asarray(turned + share * (following - turned))
 
 
 def _frame(rng: np.random.Generator, flat: Array, size: int) -> tuple[float, Array]:
@@ -207,12 +179,3 @@ def _frame(rng: np.random.Generator, flat: Array, size: int) -> tuple[float, Arr
     scale = rng.uniform(0.45, 0.65) * size / (high - low).max()
     centre = (size - 1) / 2 + rng.uniform(-0.08, 0.08, 2) * size
     return float(scale), np.asarray(centre - scale * (low + high) / 2)
-
-
-def _visible(marks: Array, depth: Float32s, tolerance: float) -> npt.NDArray[np.bool_]:
-    """Whether a landmark is seen: nothing lies clearly before it in any of the pixels around."""
-    height, width = depth.shape
-    at = np.round((marks[:, :2] + 0.5) * SUPERSAMPLING - 0.5).astype(np.int64)
-    around = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 1, 2)
-    x, y = np.moveaxis(np.clip(at + around, 0, [width - 1, height - 1]), -1, 0)
-    return np.asarray(depth[y, x].max(axis=0) > marks[:, 2] - tolerance)
