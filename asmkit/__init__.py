@@ -32,12 +32,16 @@ if TYPE_CHECKING:
     from asmkit.images import read_image
     from asmkit.metrics import auc, ced, failure_rate, nme, pose_mae
     from asmkit.model import ShapeModel
+    from asmkit.one_euro import OneEuro
     from asmkit.pose import Camera, Pose, face_reference, solve_pnp
     from asmkit.predictor import Prediction, Predictor, load
     from asmkit.priors import Box
     from asmkit.schemes import Scheme, scheme
     from asmkit.targets import SmoothedTargets, TargetReport, smooth_targets
     from asmkit.threads import get_num_threads, set_num_threads
+    from asmkit.track_files import read_tracks, write_tracks
+    from asmkit.tracking import TrackedFace, TrackedFrame, track
+    from asmkit.video import open_frames, write_video
 
 _MODULE_OF = {
     "Annotation": "annotations",
@@ -46,6 +50,7 @@ _MODULE_OF = {
     "Evaluation": "evaluation",
     "FormatError": "errors",
     "MissingExtraError": "errors",
+    "OneEuro": "one_euro",
     "Pose": "pose",
     "Prediction": "predictor",
     "Predictor": "predictor",
@@ -55,6 +60,8 @@ _MODULE_OF = {
     "Similarity": "alignment",
     "SmoothedTargets": "targets",
     "TargetReport": "targets",
+    "TrackedFace": "tracking",
+    "TrackedFrame": "tracking",
     "auc": "metrics",
     "ced": "metrics",
     "centroid_size": "alignment",
@@ -66,17 +73,22 @@ _MODULE_OF = {
     "get_num_threads": "threads",
     "load": "predictor",
     "nme": "metrics",
+    "open_frames": "video",
     "pose_mae": "metrics",
     "procrustes_distance": "alignment",
     "read": "annotations",
     "read_image": "images",
     "read_shapes": "annotations",
+    "read_tracks": "track_files",
     "scheme": "schemes",
     "set_num_threads": "threads",
     "similarity": "alignment",
     "smooth_targets": "targets",
     "solve_pnp": "pose",
+    "track": "tracking",
     "write": "annotations",
+    "write_tracks": "track_files",
+    "write_video": "video",
 }
 _SUBMODULES = ("datasets", "nn", "plotting")
 
@@ -87,6 +99,7 @@ __all__ = [
     "Evaluation",
     "FormatError",
     "MissingExtraError",
+    "OneEuro",
     "Pose",
     "Prediction",
     "Predictor",
@@ -96,6 +109,8 @@ __all__ = [
     "Similarity",
     "SmoothedTargets",
     "TargetReport",
+    "TrackedFace",
+    "TrackedFrame",
     "__version__",
     "auc",
     "ced",
@@ -110,18 +125,23 @@ __all__ = [
     "load",
     "nme",
     "nn",
+    "open_frames",
     "plotting",
     "pose_mae",
     "procrustes_distance",
     "read",
     "read_image",
     "read_shapes",
+    "read_tracks",
     "scheme",
     "set_num_threads",
     "similarity",
     "smooth_targets",
     "solve_pnp",
+    "track",
     "write",
+    "write_tracks",
+    "write_video",
 ]
 
 

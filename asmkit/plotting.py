@@ -29,10 +29,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from asmkit.tracking import TrackedFrame
+
 __all__ = [
     "contact_sheet",
     "draw_landmarks",
     "draw_prediction",
+    "draw_tracks",
     "plot_ced",
     "plot_modes",
     "plot_training",
@@ -45,6 +48,8 @@ Doubles = npt.NDArray[np.float64]
 _LINE = (120, 230, 120)
 _POINT = (255, 255, 255)
 _BOX = (120, 190, 255)
+#: Boxes of tracked faces take turns.
+_IDENTITIES = (_BOX, (255, 190, 90), (210, 150, 255), (150, 230, 210), (255, 150, 160))
 _RIM = (20, 20, 20)
 
 
@@ -253,25 +258,59 @@ def draw_prediction(
     """Draw what a network found: boxes, landmarks and the angles, on a copy of the image."""
     canvas = as_image(image).copy()
     for box, points, pose in zip(prediction.boxes, prediction.points, prediction.pose, strict=True):
-        thick = max(1, round(float(max(box[2:])) / 250))
-        first, second = _fixed(np.array([box[:2], box[:2] + box[2:]])).tolist()
-        cv2.rectangle(canvas, first, second, _BOX, thick, cv2.LINE_AA, _SHIFT)
+        _draw_box(canvas, box, _BOX)
         canvas = draw_landmarks(canvas, points, contours)
         if np.isfinite(pose).all():
-            _write_angles(canvas, pose, box)
+            _write_above(canvas, _angles(pose), box, _BOX)
     return canvas
 
 
-def _write_angles(canvas: Image, pose: Doubles, box: Doubles) -> None:
-    """Write the angles above a box, as wide as the box, light on a dark rim."""
-    text = "yaw {} pitch {} roll {}".format(*(round(float(angle)) for angle in pose))
+def draw_tracks(
+    image: npt.ArrayLike, frame: TrackedFrame, contours: Sequence[Contour] = ()
+) -> Image:
+    """Draw tracked faces: boxes, landmarks, identities and angles, on a copy of the frame.
+
+    Parameters
+    ----------
+    image : ndarray (h, w, 3) uint8
+    frame : TrackedFrame
+        What :func:`asmkit.track` gave for this image. A box keeps its colour.
+    contours : sequence of Contour
+        Of the scheme of the landmarks.
+
+    Returns
+    -------
+    ndarray (h, w, 3) uint8
+    """
+    canvas = as_image(image).copy()
+    for face in frame.faces:
+        colour = _IDENTITIES[face.identity % len(_IDENTITIES)]
+        _draw_box(canvas, face.box, colour)
+        canvas = draw_landmarks(canvas, face.points, contours)
+        angles = f" {_angles(face.pose)}" if np.isfinite(face.pose).all() else ""
+        _write_above(canvas, f"{face.identity}{angles}", face.box, colour)
+    return canvas
+
+
+def _draw_box(canvas: Image, box: Doubles, colour: tuple[int, int, int]) -> None:
+    thick = max(1, round(float(max(box[2:])) / 250))
+    first, second = _fixed(np.array([box[:2], box[:2] + box[2:]])).tolist()
+    cv2.rectangle(canvas, first, second, colour, thick, cv2.LINE_AA, _SHIFT)
+
+
+def _angles(pose: Doubles) -> str:
+    return "yaw {} pitch {} roll {}".format(*(round(float(angle)) for angle in pose))
+
+
+def _write_above(canvas: Image, text: str, box: Doubles, colour: tuple[int, int, int]) -> None:
+    """Write above a box, three angles about as wide as the box, light on a dark rim."""
     font = cv2.FONT_HERSHEY_SIMPLEX
-    (width, _), _ = cv2.getTextSize(text, font, 1.0, 1)
+    (width, _), _ = cv2.getTextSize(_angles(np.full(3, -20.0)), font, 1.0, 1)
     size = float(np.clip(box[2] / width, 0.35, 3.0))
     at = (max(0, int(box[0])), max(round(25 * size), int(box[1] - 8 * size)))
     thick = max(1, round(1.5 * size))
-    for colour, extra in ((_RIM, 2 * thick), (_BOX, 0)):
-        cv2.putText(canvas, text, at, font, size, colour, thick + extra, cv2.LINE_AA)
+    for ink, extra in ((_RIM, 2 * thick), (colour, 0)):
+        cv2.putText(canvas, text, at, font, size, ink, thick + extra, cv2.LINE_AA)
 
 
 def contact_sheet(images: Sequence[Image], columns: int = 6) -> Image:

@@ -40,6 +40,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "no heatmap": {"heatmap": "none"},
     "points, concat": {"heatmap": "points"},
     "boundary, gate": {"fusion": "gate"},
+    "boundary, no coordinates": {"coordinates": "none"},
+    "no heatmap, no coordinates": {"heatmap": "none", "coordinates": "none"},
     "boundary, 6-D rotation": {"pose_form": "6d"},
     "boundary, trunk at a tenth": {"trunk_rate": 0.1},
 }
@@ -102,9 +104,12 @@ class Ablation:
             alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
             training.train_epoch(state, parts, recipe, loss, alpha)
             state.epoch += 1
-        row = training.validate(training.averaged_network(state), parts.validation, parts.scheme)
-        if name in LANDMARKS:
-            row = {"nme": row["nme"]}  # the heads have not been trained
+        row = training.validate(
+            training.averaged_network(state),
+            parts.validation,
+            parts.scheme,
+            judges=name in HEADS,
+        )
         row = {key: round(value, 5) for key, value in row.items()}
         row |= {
             "run": name,

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 import asmkit
 from asmkit.boxes import iou, landmark_box
-from asmkit.datasets.face_render import background
+from asmkit.datasets.face_render import sample_background
 from asmkit.images import read_image
 
 Doubles = npt.NDArray[np.float64]
@@ -80,7 +80,7 @@ def main() -> None:
             image = read_image(path)
             judge(kind, image, squares(rng, image, per_image))
     for _ in range(250):
-        pixels = np.asarray(background(rng, 224) * 255, np.uint8)
+        pixels = np.asarray(sample_background(rng, 224, 224) * 255, np.uint8)
         judge("rendered backgrounds", pixels, squares(rng, pixels, 8))
 
     face = np.concatenate(scores.pop("face"))

@@ -213,7 +213,7 @@ def test_modules_import_one_way() -> None:
     [
         ("torch", ("asmkit.nn",)),
         ("numba", ("asmkit._kernels",)),
-        ("sklearn", ("asmkit.model",)),
+        ("sklearn", ("asmkit.model", "asmkit.nn")),
         ("click", ("asmkit.cli",)),
         ("matplotlib", ("asmkit.plotting",)),
     ],

@@ -22,6 +22,7 @@ _COMMANDS = {
     "train": "Train a landmark network on a folder of annotated images.",
     "evaluate": "Measure a trained network on annotated images.",
     "predict": "Find landmarks and head pose in photos.",
+    "track": "Track faces through a video.",
     "export": "Write a trained network as ONNX.",
 }
 

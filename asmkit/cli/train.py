@@ -31,7 +31,7 @@ __all__ = ["command"]
     help="Recipe file (TOML), or the name of a shipped one. Default: the one named as the network, "
     "else asmnet.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Default: the recipe's.")
+@click.option("--epochs", type=click.IntRange(0), help="Default: the recipe's.")
 @click.option("--batch-size", type=click.IntRange(2), help="Default: the recipe's.")
 @click.option("--input-size", type=click.IntRange(32, 1024), help="Default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Default: the recipe's.")
@@ -47,6 +47,11 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Folder of images without faces: more negatives for ATPN's tracking head.",
 )
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Trained network of the same architecture, whose weights to begin with.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads that compute. Default: torch's.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
@@ -59,6 +64,7 @@ def command(
     recipe: str | None,
     settings: tuple[str, ...],
     others: Path | None,
+    start: Path | None,
     threads: int | None,
     quiet: bool,
     **changes: Any,
@@ -93,7 +99,13 @@ def command(
             nn.resume(folder, progress=bars)
         else:
             chosen = _recipe(recipe, changes, settings)
-            nn.train(data, folder, chosen, threads=threads, others=others, progress=bars)
+            nn.train(
+                *(data, folder, chosen),
+                threads=threads,
+                others=others,
+                start=start,
+                progress=bars,
+            )
     except KeyboardInterrupt as stop:
         raise Stopped(_what_is_left(folder)) from stop
     click.echo(f"{folder}: trained; measure it with: asmkit evaluate {_quoted(folder)} --data DIR")

@@ -23,7 +23,7 @@ __all__ = ["ATPN"]
 #: deep one.
 _SHALLOW, _MIDDLE, _DEEP = 4, 8, 16
 
-#: Channels of what pose and face see where it is, at any width.
+#: Channels of what pose and face see where it is, and of the coordinates, at any width.
 _TASK_SQUEEZED, _TASK_SPATIAL = 16, 64
 
 CHOICES = {
@@ -32,6 +32,7 @@ CHOICES = {
     "heatmap": ("boundary", "points", "none"),
     "falloff": ("inverse", "gaussian"),
     "fusion": ("concat", "gate"),
+    "coordinates": ("linear", "none"),
     "pose_form": ("euler", "6d"),
 }
 
@@ -51,8 +52,8 @@ class ATPN(LandmarkNetwork):
     the deep features twice: pooled, and through one convolution as large as the map, which keeps
     where things are.
 
-    At 68 points, 112×112 and widths 0.5, 0.75, 1: 0.36, 0.51 and 0.72 M parameters, 21, 42 and
-    74 M multiply-adds, a tenth of them for pose and tracking.
+    At 68 points, 112×112 and widths 0.5, 0.75, 1: 0.42, 0.58 and 0.80 M parameters, 24, 51 and
+    79 M multiply-adds. Of the last, pose and tracking take 0.10 M and 3 M.
 
     Parameters
     ----------
@@ -79,6 +80,9 @@ class ATPN(LandmarkNetwork):
         Of nearness with distance, see :class:`asmkit.nn.cheap_heatmap.CheapHeatmap`.
     fusion : {"concat", "gate"}
         The heatmap as one more channel beside the features, or as a gate on them.
+    coordinates : {"linear", "none"}
+        Whether pose and face see the coordinates of the landmarks too, by one linear layer: a
+        heatmap of 14×14 cells is a coarse picture of them.
     pose_form : {"euler", "6d"}
         What the pose head gives: three angles, or the continuous 6-D form of a rotation.
     contours : sequence of sequences of int
@@ -103,10 +107,11 @@ class ATPN(LandmarkNetwork):
         heatmap: str = "boundary",
         falloff: str = "inverse",
         fusion: str = "concat",
+        coordinates: str = "linear",
         pose_form: str = "euler",
         contours: Sequence[Sequence[int]] = (),
     ) -> None:
-        given = (shortcut, head, heatmap, falloff, fusion, pose_form)
+        given = (shortcut, head, heatmap, falloff, fusion, coordinates, pose_form)
         for (name, known), value in zip(CHOICES.items(), given, strict=True):
             if value not in known:
                 raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(known)}")
@@ -147,7 +152,8 @@ class ATPN(LandmarkNetwork):
         if heatmap != "none":
             pieces = contour_pieces(contours if heatmap == "boundary" else (), n_points)
             draw = CheapHeatmap(pieces, input_size // _MIDDLE, falloff)
-        self.tasks = _Tasks(middle, side, draw, fusion, pose_form)
+        seen = 2 * n_points if coordinates == "linear" else 0
+        self.tasks = _Tasks(middle, side, draw, fusion, seen, pose_form)
         initialise(self)
         if self.maps is not None:
             self.maps.start()
@@ -237,7 +243,13 @@ class _Tasks(nn.Module):
     """Pose and face from features and the heatmap of the landmarks."""
 
     def __init__(
-        self, channels: int, side: int, draw: CheapHeatmap | None, fusion: str, pose_form: str
+        self,
+        channels: int,
+        side: int,
+        draw: CheapHeatmap | None,
+        fusion: str,
+        coordinates: int,
+        pose_form: str,
     ) -> None:
         super().__init__()
         self.draw = draw
@@ -260,6 +272,14 @@ class _Tasks(nn.Module):
             nn.ReLU6(inplace=True),
         )
         features = channels + _TASK_SPATIAL
+        self.geometry: nn.Module | None = None
+        if coordinates:
+            self.geometry = nn.Sequential(
+                nn.Linear(coordinates, _TASK_SPATIAL, bias=False),
+                nn.BatchNorm1d(_TASK_SPATIAL),
+                nn.ReLU6(inplace=True),
+            )
+            features += _TASK_SPATIAL
         self.pose_form = pose_form
         self.pose_head = linear_head(features, 3 if pose_form == "euler" else 6)
         self.face_head = linear_head(features, 1)
@@ -276,8 +296,10 @@ class _Tasks(nn.Module):
         features = self.blocks(features)
         with torch.autocast(points.device.type, enabled=False):
             features = features.float()
-            parts = adaptive_avg_pool2d(features, 1), self.spatial(features)
-            flat = torch.cat([torch.flatten(part, 1) for part in parts], 1)
+            parts = [adaptive_avg_pool2d(features, 1), self.spatial(features)]
+            if self.geometry is not None:
+                parts.append(self.geometry(points.float().flatten(1)))
+            flat = torch.cat([part.flatten(1) for part in parts], 1)
             face = self.face_head(flat).squeeze(1)
             if self.pose_form == "euler":
                 return to_angles(self.pose_head(flat)), face, None

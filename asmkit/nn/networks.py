@@ -24,7 +24,12 @@ NETWORKS: dict[str, Callable[..., LandmarkNetwork]] = {
 
 #: Keys of a recipe that every network takes, and those that some take alone.
 _COMMON = ("width", "dropout")
-_OWN = {"atpn": ("input_size", "shortcut", "head", "heatmap", "falloff", "fusion", "pose_form")}
+_OWN = {
+    "atpn": (
+        *("input_size", "shortcut", "head", "heatmap", "falloff", "fusion"),
+        *("coordinates", "pose_form"),
+    )
+}
 
 
 def build_network(arch: str, n_points: int, **options: Any) -> LandmarkNetwork:

@@ -24,6 +24,7 @@ _CHOICES = {
     "heatmap": ("boundary", "points", "none"),
     "falloff": ("inverse", "gaussian"),
     "fusion": ("concat", "gate"),
+    "coordinates": ("linear", "none"),
     "pose_form": ("euler", "6d"),
 }
 _SHARES = (
@@ -36,7 +37,7 @@ _BOUNDS = {
     "width": (0.01, 8),
     "input_size": (32, 1024),
     "margin": (0.5, 8),
-    "epochs": (1, 1_000_000),
+    "epochs": (0, 1_000_000),
     "batch_size": (2, 65_536),  # batch normalisation needs more than one face
     "learning_rate": (1e-12, 1e3),
     "seed": (0, 2**63 - 1),
@@ -69,6 +70,7 @@ class Recipe:
     heatmap: str = "boundary"
     falloff: str = "inverse"
     fusion: str = "concat"
+    coordinates: str = "linear"
     pose_form: str = "euler"
 
     # -- loss
@@ -93,6 +95,7 @@ class Recipe:
     negatives: float = 0.5
 
     # -- optimisation
+    #: 0 only for a network that starts from a trained one, to train its heads alone
     epochs: int = 120
     batch_size: int = 64
     learning_rate: float = 2e-3

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from asmkit._files import replacing
 from asmkit.annotations import Annotation, read
 from asmkit.boxes import landmark_box
+from asmkit.description import read_description
 from asmkit.errors import FormatError
 from asmkit.metrics import default_normalizer, nme
 from asmkit.model import ShapeModel
@@ -39,6 +40,7 @@ from asmkit.nn.checkpoint import (
     as_record,
     load_state,
     make_folder,
+    read_tensors,
     save_state,
     sync_folder,
 )
@@ -72,6 +74,7 @@ def train(
     *,
     threads: int | None = None,
     others: str | os.PathLike[str] | None = None,
+    start: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a network on a folder of annotated images.
@@ -95,6 +98,10 @@ def train(
     others : path, optional
         A folder of images without faces, for the tracking head of ATPN: more negatives beside
         those made from the annotated images.
+    start : path, optional
+        Folder of a trained network of the same architecture, whose weights to begin with, wherever
+        names and shapes agree (with other landmarks, all but the last layers). With
+        ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained.
     progress : bool
         Show progress bars.
 
@@ -111,17 +118,19 @@ def train(
     recipe = recipe or Recipe.read("asmnet")
     annotations = _annotations(data)
     _check_network(recipe, annotations, others)  # fail before any work
+    weights = _weights_of(start, recipe)
     parts = _prepare(annotations, recipe, progress, others)
     folder = make_folder(out)
     threads = threads or torch.get_num_threads()
     source = None if not isinstance(data, str | os.PathLike) else str(Path(data).resolve())
     run = {"data": source, "threads": threads}
-    if others is not None:
-        run["others"] = str(Path(others).resolve())
+    for name, path in (("others", others), ("start", start)):
+        if path is not None:
+            run[name] = str(Path(path).resolve())
     _write_text(folder / "recipe.toml", recipe.to_toml())
     _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
     parts.model.save(folder / "shape_model.npz")
-    return _run(parts, recipe, folder, threads, progress)
+    return _run(parts, recipe, folder, threads, progress, weights)
 
 
 def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
@@ -152,7 +161,8 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     parts = _prepare(_annotations(run["data"]), recipe, progress, run["others"])
     if not (folder / "shape_model.npz").is_file():
         parts.model.save(folder / "shape_model.npz")
-    return _run(parts, recipe, folder, run["threads"], progress)
+    weights = _weights_of(run["start"], recipe)
+    return _run(parts, recipe, folder, run["threads"], progress, weights)
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -162,6 +172,7 @@ def _read_run(path: Path) -> dict[str, Any]:
             "data": run["data"],
             "threads": int(run["threads"]),
             "others": run.get("others"),
+            "start": run.get("start"),
         }
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: not the record of a training ({error})") from error
@@ -213,6 +224,8 @@ def _check_network(
     chosen = _scheme(recipe, annotations)
     options = network_options(recipe, chosen)
     network = build_network(recipe.arch, len(annotations[0].points), **options)
+    if network.tasks is None and recipe.epochs == 0:
+        raise ValueError(f"recipe: epochs is 0; {recipe.arch} expects at least 1")
     if (network.tasks is None) != (recipe.head_epochs == 0):
         expected = (
             "learns pose with the landmarks: expected 0"
@@ -257,15 +270,23 @@ def _prepare(
     return _Parts(chosen, training, validation, model)
 
 
-def _run(parts: _Parts, recipe: Recipe, folder: Path, threads: int, progress: bool) -> Path:
+def _run(
+    parts: _Parts,
+    recipe: Recipe,
+    folder: Path,
+    threads: int,
+    progress: bool,
+    weights: _Weights | None,
+) -> Path:
     _keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
-    state = _initial_state(parts, recipe)
+    state = _initial_state(parts, recipe, weights)
     record = {
         "recipe": as_record(recipe),
         "data": parts.training.fingerprint,
         "threads": threads,
+        "start": weights.sha256 if weights else None,
     }
     if (folder / _CHECKPOINT).is_file():
         load_state(folder / _CHECKPOINT, state, record)
@@ -294,7 +315,7 @@ def _one_epoch(
     """Train one epoch; gives its row of the log."""
     started = time.perf_counter()
     stage = stage_at(state.epoch, recipe)
-    alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
+    alpha = alpha_at(min(1.0, state.epoch / max(1, recipe.epochs)), recipe.alpha)
     if stage.heads and state.epoch == stage.start:
         # What is kept is the average: the heads learn on the landmarks that it gives.
         state.network.load_state_dict(state.average.module.state_dict())
@@ -306,7 +327,8 @@ def _one_epoch(
     row: dict[str, Any] = {"epoch": state.epoch, "alpha": alpha, **terms}
     done = state.epoch - stage.start
     if parts.validation and (done % max(1, stage.epochs // 24) == 0 or done in (0, stage.epochs)):
-        row |= validate(averaged_network(state), parts.validation, parts.scheme)
+        judges = stage.heads or state.network.tasks is None
+        row |= validate(averaged_network(state), parts.validation, parts.scheme, judges)
     row["seconds"] = round(time.perf_counter() - started, 2)
     return row
 
@@ -335,8 +357,17 @@ def train_epoch(
             f"the loss became {total} in epoch {state.epoch + 1}; "
             'lower the learning rate or use precision = "float32"'
         )
+    for name in _untrained(state.network, stage):
+        del sums[name]
     sums = {"loss": total, **sums}
     return {name: round(value, 6) for name, value in sums.items()} | {"lr": rate}
+
+
+def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
+    """Terms of the loss that nothing in a stage can change."""
+    if network.tasks is None:
+        return ("face",)
+    return () if stage.heads else ("pose", "face")
 
 
 def _set_mode(network: LandmarkNetwork, stage: Stage) -> None:
@@ -357,11 +388,13 @@ def _step(
     size = recipe.input_size
     with torch.autocast("cpu", torch.bfloat16, enabled=_uses_bfloat16(recipe)):
         output = _forward(state.network, as_input(torch.from_numpy(batch.images)), recipe, stage)
+    unknown = torch.full((len(batch.angles), 3), torch.nan)
+    untrained = _untrained(state.network, stage)
     terms: LossTerms = loss(
         output,
         from_crop(torch.from_numpy(batch.points).float(), size),
         from_crop(torch.from_numpy(batch.smoothed).float(), size),
-        torch.from_numpy(batch.angles).float(),
+        unknown if "pose" in untrained else torch.from_numpy(batch.angles).float(),
         alpha,
         torch.from_numpy(batch.face).float(),
     )
@@ -385,18 +418,18 @@ def _forward(
         points, features = network.align(images)
     if stage.heads:
         return network.judge(points, features)
-    # Angles without a gradient: their term of the loss moves nothing.
     return NetworkOutput(points, points.new_zeros(len(points), 3))
 
 
 @torch.inference_mode()
 def validate(
-    network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None
+    network: nn.Module, dataset: LandmarkDataset, chosen: Scheme | None, judges: bool = True
 ) -> dict[str, float]:
     """Errors on the plain crops of ``dataset``, in percent and degrees, by their names in the log.
 
-    ``nme``; ``yaw``, ``pitch``, ``roll`` where there are labels; ``face_auc`` of a network with a
-    tracking head, against one negative a face, the same in every epoch.
+    ``nme``; where pose and face have been learned (``judges``), ``yaw``, ``pitch``, ``roll`` where
+    there are labels, and ``face_auc`` of a network with a tracking head, against one negative a
+    face, the same in every epoch.
     """
     network.eval()
     size = dataset.recipe.input_size
@@ -408,6 +441,8 @@ def validate(
     errors = nme(points, truth, default_normalizer(chosen), chosen)
     row = {"nme": 100 * float(errors.mean())}
     angles = np.concatenate([sample.angles for sample in samples])
+    if not judges:
+        return row
     if np.isfinite(angles).all():
         away = np.rad2deg(np.abs(outputs.angles.numpy() - angles)).mean(0)
         row |= dict(zip(("yaw", "pitch", "roll"), away.tolist(), strict=True))
@@ -439,10 +474,43 @@ def averaged_network(state: TrainingState) -> LandmarkNetwork:
     return network.eval()
 
 
-def _initial_state(parts: _Parts, recipe: Recipe) -> TrainingState:
+class _Weights(NamedTuple):
+    """The weights of a trained network to begin with."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
+def _weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> _Weights | None:
+    if start is None:
+        if recipe.epochs == 0:
+            raise ValueError(
+                "recipe: epochs is 0, which trains no landmarks; expected at least 1, or a trained "
+                "network to start from"
+            )
+        return None
+    description = read_description(Path(start))
+    if description["arch"] != recipe.arch:
+        raise ValueError(
+            f"start: {start} holds a network of {description['arch']!r}, expected {recipe.arch!r} "
+            "as in the recipe"
+        )
+    tensors, _ = read_tensors(Path(start) / "model.safetensors")
+    return _Weights(tensors, str(description.get("sha256")))
+
+
+def _begin_with(network: LandmarkNetwork, weights: _Weights) -> None:
+    own = network.state_dict()
+    fitting = {n: t for n, t in weights.tensors.items() if n in own and own[n].shape == t.shape}
+    network.load_state_dict(own | fitting)
+
+
+def _initial_state(parts: _Parts, recipe: Recipe, weights: _Weights | None = None) -> TrainingState:
     options = network_options(recipe, parts.scheme)
     network = build_network(recipe.arch, parts.training.points.shape[1], **options)
     network.start_from(_mean_shape(parts, recipe))
+    if weights is not None:
+        _begin_with(network, weights)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
     decay = recipe.ema
 
