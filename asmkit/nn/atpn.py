@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from asmkit.nn.cheap_heatmap import CheapHeatmap, contour_pieces
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, linear_head, to_angles
 from asmkit.nn.mobilenet import InvertedResidual, conv_bn, initialise, scaled
+from asmkit.nn.recipe import ATPN_CHOICES
 from asmkit.nn.rotation import angles_of, rotation_from_6d
 
 __all__ = ["ATPN"]
@@ -25,16 +26,6 @@ _SHALLOW, _MIDDLE, _DEEP = 4, 8, 16
 
 #: Channels of what pose and face see where it is, and of the coordinates, at any width.
 _TASK_SQUEEZED, _TASK_SPATIAL = 16, 64
-
-CHOICES = {
-    "shortcut": ("concat", "add", "none"),
-    "head": ("integral", "regression"),
-    "heatmap": ("boundary", "points", "none"),
-    "falloff": ("inverse", "gaussian"),
-    "fusion": ("concat", "gate"),
-    "coordinates": ("linear", "none"),
-    "pose_form": ("euler", "6d"),
-}
 
 
 class ATPN(LandmarkNetwork):
@@ -112,7 +103,7 @@ class ATPN(LandmarkNetwork):
         contours: Sequence[Sequence[int]] = (),
     ) -> None:
         given = (shortcut, head, heatmap, falloff, fusion, coordinates, pose_form)
-        for (name, known), value in zip(CHOICES.items(), given, strict=True):
+        for (name, known), value in zip(ATPN_CHOICES.items(), given, strict=True):
             if value not in known:
                 raise ValueError(f"{name}: got {value!r}, expected one of {', '.join(known)}")
         if input_size % _DEEP or input_size < 48:

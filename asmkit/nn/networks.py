@@ -10,7 +10,7 @@ from asmkit.nn.asmnet import ASMNet
 from asmkit.nn.atpn import ATPN
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.mobilenet import MobileNetV2
-from asmkit.nn.recipe import Recipe
+from asmkit.nn.recipe import ATPN_CHOICES, Recipe
 from asmkit.schemes import Scheme
 
 __all__ = ["NETWORKS", "build_network", "network_options"]
@@ -24,12 +24,7 @@ NETWORKS: dict[str, Callable[..., LandmarkNetwork]] = {
 
 #: Keys of a recipe that every network takes, and those that some take alone.
 _COMMON = ("width", "dropout")
-_OWN = {
-    "atpn": (
-        *("input_size", "shortcut", "head", "heatmap", "falloff", "fusion"),
-        *("coordinates", "pose_form"),
-    )
-}
+_OWN = {"atpn": ("input_size", *ATPN_CHOICES)}
 
 
 def build_network(arch: str, n_points: int, **options: Any) -> LandmarkNetwork:

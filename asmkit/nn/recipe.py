@@ -14,11 +14,8 @@ from typing import Any
 
 __all__ = ["Recipe", "parse_settings", "shipped_recipes"]
 
-_CHOICES = {
-    "alpha": ("thirds", "to-zero", "none"),
-    "asm_align": ("similarity", "box"),
-    "loss_form": ("printed", "squared"),
-    "precision": ("auto", "float32", "bfloat16"),
+#: Options of ATPN, see asmkit.nn.ATPN.
+ATPN_CHOICES = {
     "shortcut": ("concat", "add", "none"),
     "head": ("integral", "regression"),
     "heatmap": ("boundary", "points", "none"),
@@ -26,6 +23,13 @@ _CHOICES = {
     "fusion": ("concat", "gate"),
     "coordinates": ("linear", "none"),
     "pose_form": ("euler", "6d"),
+}
+_CHOICES = {
+    "alpha": ("thirds", "to-zero", "none"),
+    "asm_align": ("similarity", "box"),
+    "loss_form": ("printed", "squared"),
+    "precision": ("auto", "float32", "bfloat16"),
+    **ATPN_CHOICES,
 }
 _SHARES = (
     *("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"),
