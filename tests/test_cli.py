@@ -514,6 +514,10 @@ BAD_INPUT: dict[str, tuple[Callable[[Files], list[object]], tuple[str, ...]]] = 
         lambda f: _train(f, f.faces, "--arch", "resnet"),
         ("resnet", "asmnet", "mobilenetv2"),
     ),
+    "train: other images for nothing": (
+        lambda f: _train(f, f.faces, "--others", _empty(f)),
+        ("others", "asmnet", "atpn"),
+    ),
     "train: unknown key": (
         lambda f: _train(f, f.faces, "--set", "speed=9"),
         ("speed", "learning_rate"),

@@ -17,7 +17,7 @@ from asmkit.nn import Recipe
 from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
 from asmkit.nn.data import LandmarkDataset, batches
 from asmkit.pose import head_rotations, rotation_to_euler
-from asmkit.schemes import scheme
+from asmkit.schemes import Scheme, scheme
 
 IBUG = scheme("ibug68")
 PLAIN = {"grey": 0.0, "blur": 0.0, "noise": 0.0, "occlusion": 0.0, "contrast": 0.0}
@@ -45,12 +45,34 @@ def test_without_augmentation_a_sample_is_the_plain_crop(dataset: LandmarkDatase
     assert np.abs(sample.images[0].astype(int) - expected).mean() < 0.5
 
 
-def test_pose_labels_are_the_pose_of_the_augmented_landmarks(dataset: LandmarkDataset) -> None:
+def test_pose_labels_are_the_pose_of_the_augmented_landmarks(faces: list[Annotation]) -> None:
     """Turning and mirroring the label equals solving the pose of the moved points again."""
+    dataset = LandmarkDataset([replace(face, attributes={}) for face in faces], RECIPE, IBUG)
     for index in range(8):
         sample = dataset.sample(index, np.random.default_rng(index))
         solved = head_rotations(sample.points, "ibug68")
         np.testing.assert_allclose(np.rad2deg(sample.angles), rotation_to_euler(solved), atol=1e-3)
+
+
+@pytest.mark.parametrize("scheme", [IBUG, None], ids=["ibug68", "no scheme"])
+def test_pose_labels_that_come_with_the_faces_are_used(
+    faces: list[Annotation], scheme: Scheme | None
+) -> None:
+    given = [replace(faces[0], attributes={"euler": (20.0, -10.0, 5.0)}), *faces[1:3]]
+    given[2] = replace(given[2], attributes={})
+    dataset = LandmarkDataset(given, RECIPE, scheme)
+    labels = np.rad2deg([dataset.sample(i).angles[0] for i in range(3)])
+    np.testing.assert_allclose(labels[0], [20, -10, 5], atol=1e-9)
+    np.testing.assert_allclose(labels[1], faces[1].attributes["euler"], atol=1e-9)
+    # Only the last has to be solved from its landmarks, which needs a scheme.
+    assert np.isfinite(labels[2]).all() == (scheme is not None)
+
+
+@pytest.mark.parametrize("euler", [(1.0, 2.0), "20, 10, 5", None, np.zeros((1, 3))])
+def test_a_pose_label_of_another_form_is_named(faces: list[Annotation], euler: object) -> None:
+    broken = replace(faces[0], name="broken", attributes={"euler": euler})
+    with pytest.raises(ValueError, match=r"broken.*euler.*yaw, pitch, roll"):
+        LandmarkDataset([broken], RECIPE, IBUG)
 
 
 def test_landmarks_follow_the_picture(tmp_path: Path) -> None:

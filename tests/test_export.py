@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from network_probes import lived_in
 
 from asmkit.nn import ASMNet, MobileNetV2, export_onnx
 from asmkit.nn import export as export_module
@@ -15,19 +16,6 @@ from asmkit.nn.export import Deployed
 from asmkit.nn.heads import LandmarkNetwork
 
 onnxruntime = pytest.importorskip("onnxruntime")
-
-
-def lived_in(network: LandmarkNetwork) -> LandmarkNetwork:
-    """Batch norm statistics and weights that are not those of a new network."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                noise = torch.rand(tensor.shape, generator=generator)
-                tensor.mul_(0.8 + 0.4 * noise)
-                if name.endswith("running_mean"):
-                    tensor.add_(0.1 * noise)
-    return network.eval()
 
 
 @pytest.mark.parametrize(

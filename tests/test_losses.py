@@ -8,6 +8,7 @@ import torch
 
 from asmkit.nn import ASMAssistedLoss, alpha_at
 from asmkit.nn.heads import NetworkOutput
+from asmkit.nn.rotation import rotation_of
 
 ANGLES = torch.zeros(2, 3)
 
@@ -99,6 +100,76 @@ def test_faces_without_a_pose_label_do_not_count() -> None:
         NetworkOutput(p, angles), p, p, torch.full((2, 3), float("nan")), 1.0
     )
     assert nothing.pose == 0
+
+
+def random_output(seed: int, n: int, rotation: bool) -> NetworkOutput:
+    """A prediction whose every part takes a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    angles = torch.randn(n, 3, generator=generator)
+    parts = (torch.randn(n, 5, 2, generator=generator), angles, torch.randn(n, generator=generator))
+    turned = rotation_of(angles).requires_grad_() if rotation else None
+    return NetworkOutput(*(part.requires_grad_() for part in parts), turned)
+
+
+@pytest.mark.parametrize("form", ["printed", "squared"])
+@pytest.mark.parametrize("rotation", [False, True], ids=["angles", "rotation"])
+def test_what_has_no_label_counts_in_no_term(form: str, rotation: bool) -> None:
+    """The terms of a batch are those of its labelled samples; the others get no gradient."""
+    loss = ASMAssistedLoss(form)
+    output = random_output(0, 5, rotation)
+    points, angles = (part.detach().clone() for part in random_output(1, 5, False)[:2])
+    smoothed, face = points + 0.1, torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0])
+    targets = {"points": points, "asm": smoothed, "pose": angles, "face": face}
+    without = {"points": [3], "asm": [3, 4], "pose": [0, 3], "face": [1]}
+    for name, rows in without.items():
+        targets[name][rows] = torch.nan
+    terms = loss(output, points, smoothed, angles, 0.7, face)
+    terms.total.backward()
+    assert all(term.isfinite() for term in terms)
+    for name, rows in without.items():
+        known = [i for i in range(5) if i not in rows]
+        part = NetworkOutput(*(None if p is None else p[known] for p in output))  # type: ignore[arg-type]
+        expected = loss(part, points[known], smoothed[known], angles[known], 0.7, face[known])
+        torch.testing.assert_close(getattr(terms, name), getattr(expected, name))
+    assert output.points.grad is not None
+    assert output.face is not None
+    assert output.face.grad is not None
+    judged = output.angles if output.rotation is None else output.rotation
+    assert judged.grad is not None
+    for gradient, rows in ((output.points.grad, [3]), (judged.grad, [0, 3])):
+        assert gradient.isfinite().all()
+        assert (gradient[rows] == 0).all()
+        assert (gradient.flatten(1).abs().sum(1) > 0).sum() == 5 - len(rows)
+    assert (output.face.grad != 0).tolist() == [True, False, True, True, True]
+
+
+def test_a_batch_without_any_label_costs_nothing() -> None:
+    output = random_output(0, 3, True)
+    nothing = torch.full((3, 5, 2), torch.nan)
+    face = torch.full((3,), torch.nan)
+    terms = ASMAssistedLoss()(output, nothing, nothing, nothing[:, 0, [0, 0, 0]], 1.0, face)
+    assert [float(term.detach()) for term in terms] == pytest.approx([0] * 5, abs=1e-9)
+    terms.total.backward()
+    for part in (output.points, output.face, output.rotation):
+        assert part is not None
+        assert part.grad is not None
+        assert (part.grad == 0).all()
+
+
+def test_the_face_term_is_the_cross_entropy_with_its_weight() -> None:
+    logits = torch.tensor([2.0, -1.0, 0.5])
+    face = torch.tensor([1.0, 0.0, 0.0])
+    output = random_output(0, 3, False)._replace(face=logits)
+    points, angles = random_points(0)[[0, 1, 0]], torch.zeros(3, 3)
+    given = (output, points, points, angles, 1.0)
+    plain, with_face = ASMAssistedLoss()(*given), ASMAssistedLoss(face_weight=3.0)(*given, face)
+    p = 1 / (1 + np.exp(-logits.numpy()))
+    expected = -np.log([p[0], 1 - p[1], 1 - p[2]]).mean()
+    np.testing.assert_allclose(with_face.face, expected, rtol=1e-6)
+    torch.testing.assert_close(with_face.total, plain.total + 3.0 * with_face.face)
+    assert plain.face == 0
+    # A network without a tracking head is not asked.
+    assert ASMAssistedLoss()(output._replace(face=None), *given[1:], face).face == 0
 
 
 def test_unknown_form() -> None:

@@ -5,38 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from network_probes import multiply_adds, trainable, with_statistics
 
 from asmkit.nn import ASMNet, MobileNetV2, build_network
 from asmkit.nn.heads import from_crop, to_crop
-
-
-def trainable(network: nn.Module) -> int:
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
-def with_statistics(network: nn.Module) -> int:
-    state = network.state_dict()
-    return sum(t.numel() for name, t in state.items() if "num_batches" not in name)
-
-
-def multiply_adds(network: nn.Module, size: int) -> int:
-    """Counted from what the layers really saw."""
-    total = 0
-
-    def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        nonlocal total
-        if isinstance(layer, nn.Conv2d):
-            kernel = layer.kernel_size[0] * layer.kernel_size[1]
-            total += output[0].numel() * kernel * layer.in_channels // layer.groups
-        elif isinstance(layer, nn.Linear):
-            total += layer.in_features * layer.out_features
-
-    for layer in network.modules():
-        layer.register_forward_hook(count)
-    with torch.inference_mode():
-        network.eval()(torch.zeros(1, 3, size, size))
-    return total
 
 
 def test_asmnet_has_the_papers_parameters() -> None:
@@ -61,14 +33,17 @@ def test_costs_are_the_papers() -> None:
     assert multiply_adds(ASMNet(68), 112) / 1e6 == pytest.approx(67, abs=2)
 
 
-@pytest.mark.parametrize("arch", ["asmnet", "mobilenetv2"])
+@pytest.mark.parametrize("arch", ["asmnet", "atpn", "mobilenetv2"])
 @pytest.mark.parametrize("n_points", [1, 19, 68])
 def test_outputs_have_the_stated_shapes(arch: str, n_points: int) -> None:
-    network = build_network(arch, n_points, 0.5).eval()
+    options = {"input_size": 64} if arch == "atpn" else {}
+    network = build_network(arch, n_points, width=0.5, **options).eval()
     output = network(torch.zeros(2, 3, 64, 64))
     assert output.points.shape == (2, n_points, 2)
     assert output.angles.shape == (2, 3)
     assert output.points.dtype == torch.float32
+    assert (output.face is None) == (network.tasks is None) == (arch != "atpn")
+    assert output.face is None or output.face.shape == (2,)
 
 
 def test_an_untrained_network_answers_near_the_mean_shape() -> None:
@@ -96,7 +71,13 @@ def test_crop_coordinates_are_inverse_and_span_the_crop() -> None:
 
 
 def test_unknown_architecture_lists_the_known() -> None:
-    with pytest.raises(ValueError, match=r"'resnet'.*asmnet, mobilenetv2"):
+    with pytest.raises(ValueError, match=r"'resnet'.*asmnet, atpn, mobilenetv2"):
         build_network("resnet", 68)
     with pytest.raises(ValueError, match="at least 1"):
         build_network("asmnet", 0)
+
+
+@pytest.mark.parametrize(("arch", "option"), [("asmnet", "heatmap"), ("atpn", "depth")])
+def test_an_option_of_another_network_is_named(arch: str, option: str) -> None:
+    with pytest.raises(ValueError, match=rf"{arch}.*'{option}'"):
+        build_network(arch, 68, **{option: "points"})

@@ -68,6 +68,17 @@ def test_without_faces_the_arrays_are_empty(run: Path) -> None:
     assert found.points.shape == (0, 68, 2)
     assert found.pose.shape == (0, 3)
     assert found.boxes.shape == (0, 4)
+    assert found.face.shape == (0,)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "torch"])
+def test_a_network_without_a_tracking_head_does_not_judge(
+    run: Path, faces: SyntheticFaces, engine: str
+) -> None:
+    found = asmkit.load(run, engine=engine).predict(faces.images[0], landmark_box(faces.points[:2]))
+    assert found.face.shape == (2,)
+    assert np.isnan(found.face).all()
+    assert np.isfinite(found.pose).all()
 
 
 def test_the_contract_of_finders(run: Path, faces: SyntheticFaces) -> None:

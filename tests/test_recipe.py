@@ -28,7 +28,7 @@ def test_changes_replace_what_the_file_says() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("epochs = 0", "epochs is 0"),
+        ("epochs = -1", "epochs is -1"),
         ("epochs = 'many'", "expected int"),
         ("epochs = true", "expected int"),
         ("batchsize = 3", "unknown key 'batchsize'"),
@@ -42,6 +42,12 @@ def test_changes_replace_what_the_file_says() -> None:
         ("alpha = 'halves'", "thirds, to-zero, none"),
         ("loss_form = 'cubed'", "printed, squared"),
         ("asm_align = 'none'", "similarity, box"),
+        ("shortcut = 'sum'", "concat, add, none"),
+        ("head = 'heatmap'", "integral, regression"),
+        ("heatmap = 'lines'", "boundary, points, none"),
+        ("pose_form = 'quaternion'", "euler, 6d"),
+        ("negatives = 1.5", "negatives is 1.5"),
+        ("head_epochs = -1", "head_epochs is -1"),
         ("epochs = [", "not a TOML file"),
     ],
 )
