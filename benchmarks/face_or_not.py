@@ -3,9 +3,10 @@
     python benchmarks/face_or_not.py RUN --data ../shared/data
 
 Positives: boxes moved and scaled at random that keep an IoU of 0.6 or more with the landmark box.
-Negatives: boxes on the same photos with an IoU below 0.3, drawn evenly over what lies between 0 and
-0.3 where there is a face in them, and anywhere; squares of photos of hands and of X-rays, neither
-of which is ever trained on; backgrounds of the face renderer. The photos are 300-W common's.
+Negatives: boxes on the same photos with an IoU below 0.3: any, those with part of a face in them
+(0.1 to 0.3), and those whose crop lies wholly inside of the photo, so that no repeated border gives
+them away; squares of photos of hands and of X-rays, neither of which is ever trained on;
+backgrounds of the face renderer. The photos are 300-W common's.
 """
 
 from __future__ import annotations
@@ -28,9 +29,17 @@ Image = npt.NDArray[np.uint8]
 
 
 def draw_boxes(
-    rng: np.random.Generator, truth: Doubles, n: int, low: float, high: float
+    rng: np.random.Generator,
+    truth: Doubles,
+    n: int,
+    low: float,
+    high: float,
+    inside: Image | None = None,
 ) -> Doubles:
-    """``n`` squares whose IoU with the square around ``truth`` lies in [low, high)."""
+    """``n`` squares whose IoU with the square around ``truth`` lies in [low, high).
+
+    With an image, only such whose crop (a quarter wider) lies ``inside`` of it.
+    """
     side = truth[2:].max()
     square = np.array([*(truth[:2] + truth[2:] / 2 - side / 2), side, side])
     found: list[Doubles] = []
@@ -38,9 +47,17 @@ def draw_boxes(
         other = side * np.exp(rng.uniform(np.log(0.3), np.log(2.5)))
         centre = square[:2] + side / 2 + rng.uniform(-0.5, 0.5, 2) * (side + other)
         box = np.array([*(centre - other / 2), other, other])
-        if low <= iou(box, square) < high:
+        if not low <= iou(box, square) < high:
+            continue
+        if inside is None or _room(centre, inside) >= 0.625 * other:
             found.append(box)
     return np.stack(found)
+
+
+def _room(centre: Doubles, image: Image) -> float:
+    """How far the nearest border of an image is."""
+    height, width = image.shape[:2]
+    return 0.5 + float(np.minimum(centre, [width - 1, height - 1] - centre).min())
 
 
 def squares(rng: np.random.Generator, image: Image, n: int) -> Doubles:
@@ -75,6 +92,7 @@ def main() -> None:
         judge("face", image, draw_boxes(rng, truth, n, 0.6, 1.01))
         judge("same photos", image, draw_boxes(rng, truth, n, 0.0, 0.3))
         judge("same photos, IoU 0.1 to 0.3", image, draw_boxes(rng, truth, n, 0.1, 0.3))
+        judge("same photos, inside", image, draw_boxes(rng, truth, n, 0.0, 0.3, image))
     for kind, per_image in (("hands", 25), ("ceph", 10)):
         for path in sorted((arguments.data / kind).glob("*.jpg")):
             image = read_image(path)
