@@ -11,7 +11,8 @@ row with the fields of the face empty. ``lost`` holds identities between blanks,
 are the columns ``x0, y0, x1, y1, …``.
 
 Either file holds whole lines at all times, so what was written stays when the program is killed:
-the readers leave out a last line that is cut off.
+the readers leave out a last line that is cut off. (In CSV that may cut one of several faces from
+the last frame.)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -53,26 +55,48 @@ class TrackWriter:
         Frames so far.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], n_points: int | None = None) -> None:
         self.path, self.n_written = Path(path), 0
+        self._n_points = n_points
+        self._stream: TextIO | None = None
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream: TextIO = self.path.open("w", encoding="utf-8", newline="")
+        self._stream = self.path.open("w", encoding="utf-8", newline="")
+        self.n_written = 0
         return self
 
     def write(self, frame: TrackedFrame) -> None:
         """Add a frame; when this returns, the file holds it."""
-        # One call for whole lines: an interrupt falls before or after it.
-        self._stream.write(self._lines(frame))
-        self._stream.flush()
+        self._put(self._lines(frame))
         self.n_written += 1
+
+    def _put(self, lines: str) -> None:
+        if self._stream is None:
+            raise ValueError(f"{self.path}: is not open; write inside of: with write_tracks(…)")
+        with _naming(self.path):
+            # One call for whole lines: an interrupt falls before or after it.
+            self._stream.write(lines)
+            self._stream.flush()
 
     def _lines(self, frame: TrackedFrame) -> str:
         raise NotImplementedError
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            with _naming(self.path):
+                stream.close()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let the error of a full disk name the file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 class _JsonLines(TrackWriter):
@@ -100,28 +124,32 @@ class _JsonLines(TrackWriter):
 
 
 class _Csv(TrackWriter):
-    """The header waits for the first face, which tells the number of landmarks."""
+    """Without a number of landmarks the header waits for the first face, which tells it."""
 
     def __enter__(self) -> Self:
         self._waiting: list[TrackedFrame] = []
-        self._n_points: int | None = None
+        self._begun = False
         return super().__enter__()
 
     def _lines(self, frame: TrackedFrame) -> str:
-        if self._n_points is None:
-            self._waiting.append(frame)
-            return self._begin(len(frame.faces[0].points)) if frame.faces else ""
-        return _csv_lines(_csv_rows(frame, self._n_points))
+        if self._n_points is None and frame.faces:
+            self._n_points = len(frame.faces[0].points)
+        self._waiting.append(frame)
+        return "" if self._n_points is None else self._waiting_lines(self._n_points)
 
-    def _begin(self, n_points: int) -> str:
-        self._n_points, waiting, self._waiting = n_points, self._waiting, []
+    def _waiting_lines(self, n_points: int) -> str:
+        waiting, self._waiting = self._waiting, []
         rows = [row for frame in waiting for row in _csv_rows(frame, n_points)]
-        return _csv_lines([[*_FRAME_COLUMNS, *_FACE_COLUMNS, *_point_columns(n_points)], *rows])
+        header = [*_FRAME_COLUMNS, *_FACE_COLUMNS, *_point_columns(n_points)]
+        begun, self._begun = self._begun, True
+        return _csv_lines(rows if begun else [header, *rows])
 
-    def __exit__(self, *_: object) -> None:
-        if self._n_points is None:
-            self._stream.write(self._begin(0))
-        super().__exit__()
+    def __exit__(self, *error: object) -> None:
+        try:
+            if not self._begun:
+                self._put(self._waiting_lines(self._n_points or 0))
+        finally:
+            super().__exit__(*error)
 
 
 def _point_columns(n_points: int) -> list[str]:
@@ -175,7 +203,7 @@ def _read_json_lines(lines: Iterator[tuple[int, str]]) -> Iterator[TrackedFrame]
                 bool(record["detected"]),
                 tuple(map(int, record["lost"])),
             )
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise FormatError(f"line {number} is no frame of tracked faces ({error!r})") from error
 
 
@@ -231,7 +259,7 @@ def _csv_row(number: int, line: str, header: list[str]) -> tuple[_Frame, Tracked
         return frame, TrackedFace(
             int(rest[0]), points, pose, box, float(face), float(plausibility), int(rest[1])
         )
-    except ValueError as error:
+    except (ValueError, csv.Error) as error:
         raise FormatError(f"line {number} is no row of tracked faces ({error})") from error
 
 
@@ -253,7 +281,7 @@ def _format(path: str | os.PathLike[str]) -> tuple[type[TrackWriter], _Reader]:
     return _FORMATS[suffix.lower()]
 
 
-def write_tracks(path: str | os.PathLike[str]) -> TrackWriter:
+def write_tracks(path: str | os.PathLike[str], *, n_points: int | None = None) -> TrackWriter:
     """Write tracked frames, one by one.
 
     A file of this name is replaced when the block begins.
@@ -263,6 +291,9 @@ def write_tracks(path: str | os.PathLike[str]) -> TrackWriter:
     path : path
         The suffix chooses the format: ``.jsonl`` or ``.csv``, both on top of
         :mod:`asmkit.track_files`.
+    n_points : int, optional
+        Number of landmarks of a face, which CSV needs for its header. Without it the file begins
+        with the first face, and the frames before wait in memory. JSON lines do without.
 
     Returns
     -------
@@ -273,7 +304,9 @@ def write_tracks(path: str | os.PathLike[str]) -> TrackWriter:
     ------
     ValueError
         For another suffix; and from ``write``, into CSV, for faces of different numbers of
-        landmarks.
+        landmarks, and outside of a ``with`` block.
+    OSError
+        When the file cannot be written; it holds the frames so far.
 
     Examples
     --------
@@ -281,7 +314,7 @@ def write_tracks(path: str | os.PathLike[str]) -> TrackWriter:
     ...     for frame in track(frames, predictor):
     ...         file.write(frame)
     """
-    return _format(path)[0](path)
+    return _format(path)[0](path, n_points)
 
 
 def read_tracks(path: str | os.PathLike[str]) -> list[TrackedFrame]:
@@ -300,7 +333,8 @@ def read_tracks(path: str | os.PathLike[str]) -> list[TrackedFrame]:
     """
     read = _format(path)[1]
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
+        # Only \n ends a line: a stray \r must not make two of one.
+        with Path(path).open(encoding="utf-8", newline="\n") as stream:
             return list(read(_whole_lines(stream, path)))
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: is no text in UTF-8 ({error})") from error

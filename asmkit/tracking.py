@@ -27,7 +27,8 @@ follows filtered landmarks is behind the face by the lag of the filter, in every
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,7 +43,7 @@ from asmkit.one_euro import OneEuro, OneEuroFilter
 from asmkit.plausibility import NETWORK_TAIL, TAIL, Plausibility
 from asmkit.pose import Camera, face_reference, reference_schemes, solve_pnp
 from asmkit.predictor import Locate, Predictor
-from asmkit.video import DEFAULT_FPS, Frames
+from asmkit.video import DEFAULT_FPS, Frames, check_is_no_image
 
 __all__ = ["TrackedFace", "TrackedFrame", "track"]
 
@@ -190,7 +191,7 @@ class _Track:
     filters: tuple[OneEuroFilter, OneEuroFilter] | None
     velocity: Doubles = field(default_factory=lambda: np.zeros(2))
     surprise: float = 0.0
-    age: int = 1
+    age: int = 0  # frames in which it was reported
     n_bad: int = 0
     moved: bool = False
     since: int = 0  # frames since ``box``
@@ -208,7 +209,6 @@ class _Track:
         """Take over what was located."""
         self.points, self.pose = found.points[row], found.pose[row]
         self.face, self.plausibility = float(found.face[row]), float(found.plausibility[row])
-        self.age += 1
 
     def move(self, box: Doubles) -> None:
         """Go on to the next box, and learn from it how the face moves."""
@@ -242,7 +242,8 @@ def track(
     """Track the landmarks of faces through a video.
 
     A generator: one result a frame, as soon as it is there, in bounded memory. How it goes is on
-    top of :mod:`asmkit.tracking`. The same frames give the same results.
+    top of :mod:`asmkit.tracking`. The same frames give the same results. When the generator ends
+    or is closed, it closes ``frames``, where those are a generator or from ``open_frames``.
 
     Parameters
     ----------
@@ -294,7 +295,15 @@ def track(
     ValueError, TypeError
         For wrong arguments, at once; for a frame that is no RGB uint8 image (its number is named)
         and for shapes or boxes of another form, when they are met.
+
+    What ``locate`` and ``detect`` raise goes through, with a note that names the frame.
     """
+    if not callable(detect):
+        raise TypeError(f"detect: got {type(detect).__name__}, expected a callable")
+    if not isinstance(model, ShapeModel | None):
+        raise TypeError(f"model: got {model!r}, expected one as from asmkit.ShapeModel.load(…)")
+    if not isinstance(smooth, OneEuro | None):
+        raise TypeError(f"smooth: got {smooth!r}, expected None or smooth=asmkit.OneEuro()")
     known = scheme or (model.scheme_ if model is not None else None)
     settings = _Settings(
         detect=detect,
@@ -314,8 +323,30 @@ def track(
         raise ValueError(f"fps: got {fps}, expected frames a second, a number above 0")
     if not callable(locate) and not isinstance(locate, Predictor):
         raise TypeError(f"locate: got {type(locate).__name__}, expected a Predictor or a callable")
-    tracker = _Tracker(_Finder(locate, settings), settings)
-    return (tracker.step(*numbered) for numbered in _numbered(frames, fps))
+    if isinstance(frames, str | os.PathLike) or not isinstance(frames, Iterable):
+        raise TypeError(
+            f"frames: got {frames!r}, expected images; open a file, a folder or a camera first: "
+            f"track(asmkit.open_frames({frames!r}), …)"
+        )
+    check_is_no_image(frames, "frames")
+    return _steps(_Tracker(_Finder(locate, settings), settings), frames, fps)
+
+
+def _steps(
+    tracker: _Tracker, frames: Iterable[Image] | Frames, fps: float | None
+) -> Generator[TrackedFrame, None, None]:
+    try:
+        for index, time, image in _numbered(frames, fps):
+            try:
+                result = tracker.step(index, time, image)
+            except Exception as error:
+                error.add_note(f"This was in frame {index}.")
+                raise
+            yield result
+    finally:
+        # Who leaves the results early may hold nothing else that closes a file or a camera.
+        if isinstance(frames, Frames | Generator):
+            frames.close()
 
 
 def _numbered(
@@ -336,9 +367,15 @@ class _Finder:
     def __init__(self, locate: Predictor | Locate, settings: _Settings) -> None:
         self._locate, self._scheme = locate, settings.scheme
         self._plausible = self._plausible_network = None
-        if settings.model is not None:
-            self._plausible = Plausibility(settings.model, settings.tail or TAIL)
-            self._plausible_network = Plausibility(settings.model, settings.tail or NETWORK_TAIL)
+        # How many landmarks a face has, and who says so; of a plain callable, its first answer.
+        self._expected: tuple[int, str] | None = None
+        model, tail = settings.model, settings.tail
+        if model is not None:
+            self._expected = len(model.mean_), "the model"
+            self._plausible = Plausibility(model, TAIL if tail is None else tail)
+            self._plausible_network = Plausibility(model, NETWORK_TAIL if tail is None else tail)
+        elif self._scheme is not None:
+            self._expected = len(face_reference(self._scheme)), f"the scheme {self._scheme!r}"
 
     def __call__(self, image: Image, boxes: Doubles) -> _Found:
         n = len(boxes)
@@ -346,6 +383,7 @@ class _Finder:
         if isinstance(self._locate, Predictor):
             prediction = self._locate.predict(image, boxes)
             points, pose, face = prediction.points, prediction.pose, prediction.face
+            points = self._checked(points, n)
         else:
             points = self._checked(self._locate(image, boxes), n)
             if self._scheme is not None:
@@ -362,13 +400,27 @@ class _Finder:
         )
 
     def _checked(self, shapes: npt.ArrayLike, n: int) -> Doubles:
-        points = np.asarray(shapes, dtype=np.float64)
+        points = _numbers(shapes, "the shapes of locate")
         if points.ndim != 3 or len(points) != n or points.shape[2] != 2 or not points.shape[1]:
             raise ValueError(
                 f"locate: gave shapes {points.shape} for {n} boxes, expected ({n}, n_points, 2)"
             )
+        self._expected = self._expected or (points.shape[1], "the frames before")
+        n_points, where = self._expected
+        if points.shape[1] != n_points:
+            raise ValueError(
+                f"locate: gave {points.shape[1]} landmarks a face, "
+                f"expected {n_points} as in {where}"
+            )
         # A landmark at infinity is as good as none.
         return np.where(np.isfinite(points), points, np.nan)
+
+
+def _numbers(values: npt.ArrayLike, name: str) -> Doubles:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{name}: expected an array of numbers ({error})") from error
 
 
 class _Tracker:
@@ -467,7 +519,8 @@ class _Tracker:
 
     def _look(self, image: Image) -> None:
         """Detect, give lost faces back their identity, and welcome newcomers."""
-        boxes = as_boxes(self._settings.detect(image), "the boxes of detect")
+        name = "the boxes of detect"
+        boxes = as_boxes(_numbers(self._settings.detect(image), name), name)
         boxes = boxes[_is_inside(boxes, image)]
         followed = iou(boxes[:, None], _boxes(track.seen() for track in self._tracks))
         # A lost face may have gone on, or stayed.
@@ -514,7 +567,7 @@ class _Tracker:
             float(found.plausibility[row]),
             landmark_box(found.points[row]),
             filters=(smooth.start(), smooth.start(period=360.0)) if smooth else None,
-            age=age + 1,
+            age=age,
         )
 
     def _report(self, time: float) -> tuple[TrackedFace, ...]:
@@ -524,6 +577,7 @@ class _Tracker:
             points = list(self._settings.model.constrain(np.stack(points)).astype(np.float64))
         faces = []
         for track, shape in zip(self._tracks, points, strict=True):
+            track.age += 1
             pose = track.pose
             if track.filters is not None:
                 landmarks, angles = track.filters

@@ -28,7 +28,7 @@ __all__ = ["Frames", "VideoWriter", "open_frames", "write_video"]
 
 Image = npt.NDArray[np.uint8]
 Source = str | os.PathLike[str] | int | Iterable[Any]
-_Numbered = Generator[tuple[int, float, Image], None, None]
+_Numbered = tuple[int, float, Image]
 
 #: Frames a second where the source does not say.
 DEFAULT_FPS = 25.0
@@ -40,8 +40,9 @@ _CODECS = {".mp4": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 
 # A damaged packet costs a read or a few; only after this many in a row is a file at its end.
 _READS = 100
-# A camera that sends nothing for so many tries, this many seconds apart, has stopped.
-_CAMERA_TRIES, _CAMERA_PAUSE = 50, 0.02
+# A camera that sends nothing for so many tries, this many seconds apart, has stopped; or after
+# so many seconds: of a camera that was pulled out, one try may take ten.
+_CAMERA_TRIES, _CAMERA_PAUSE, _CAMERA_SECONDS = 50, 0.02, 5.0
 
 
 class Frames:
@@ -79,24 +80,33 @@ class Frames:
         self.size: tuple[int, int] | None = None
         self.index, self.time, self.skipped, self.truncated = -1, 0.0, 0, False
         self.image: Image | None = None
-        self._frames = self._numbered()
+        self._ahead: _Numbered | None = None
+        self._closed = False
 
-    def _numbered(self) -> _Numbered:
-        """Number, time and pixels of each frame."""
+    def _read(self) -> _Numbered | None:
+        """Number, time and pixels of the next frame; None at the end."""
         raise NotImplementedError
+
+    def _release(self) -> None:
+        """Let go of the source."""
 
     def __iter__(self) -> Iterator[Image]:
         return self
 
     def __next__(self) -> Image:
-        self.index, self.time, self.image = next(self._frames)
+        following, self._ahead = self._ahead, None
+        if following is None and not self._closed:
+            following = self._read()
+        if following is None:
+            self.close()
+            raise StopIteration
+        self.index, self.time, self.image = following
         return self.image
 
     def close(self) -> None:
         """End the iteration and let go of the source."""
-        # A source that is read inside this very call cannot be closed: it ends by itself.
-        with suppress(ValueError):
-            self._frames.close()
+        self._closed, self._ahead = True, None
+        self._release()
 
     def __enter__(self) -> Self:
         return self
@@ -106,20 +116,12 @@ class Frames:
 
     def _begin(self) -> Self:
         """Read the first frame now, so that a source without any is an error at once."""
-        first = next(self._frames, None)
-        if first is None:
+        self._ahead = self._read()
+        if self._ahead is None:
+            self.close()
             raise FormatError(f"{self.name}: no frame could be read; {self._advice()}")
-        self.size = (first[2].shape[1], first[2].shape[0])
-        rest = self._frames
-
-        def again() -> _Numbered:
-            try:
-                yield first
-                yield from rest
-            finally:
-                rest.close()
-
-        self._frames = again()
+        height, width = self._ahead[2].shape[:2]
+        self.size = (width, height)
         return self
 
     def _advice(self) -> str:
@@ -144,33 +146,37 @@ class _Video(Frames):
             fps or (told if 0 < told <= 1000 else None),
             int(count) if 0 < count < 2**31 else None,
         )
+        self._given = 0
         self._begin()
 
-    def _numbered(self) -> _Numbered:
-        step = 1 / (self.fps or DEFAULT_FPS)
-        given, failed = 0, 0
-        try:
-            while failed < _READS and (self.count is None or self.skipped + failed < self.count):
-                good, pixels = self._capture.read()
-                if not good:
-                    failed += 1
-                    continue
-                # Failed reads are frames only if others follow: at the end there are none.
-                self.skipped, failed = self.skipped + failed, 0
-                number = given + self.skipped
-                yield number, number * step, _rgb(pixels)
-                given += 1
-        finally:
-            self._capture.release()
-        self._tell(given)
+    def _read(self) -> _Numbered | None:
+        failed = 0
+        while failed < _READS and (self.count is None or self.skipped + failed < self.count):
+            good, pixels = self._capture.read()
+            if not good:
+                failed += 1
+                continue
+            # Failed reads are frames only if others follow: at the end there are none.
+            self.skipped += failed
+            number = self._given + self.skipped
+            self._given += 1
+            return number, number * (1 / (self.fps or DEFAULT_FPS)), _rgb(pixels)
+        if loss := self._loss():
+            _warn(f"{self.name}: {loss}")
+        return None
 
-    def _tell(self, given: int) -> None:
-        missing = (self.count or 0) - given - self.skipped
+    def _release(self) -> None:
+        self._capture.release()
+
+    def _loss(self) -> str:
+        """What is missing at the end, in words."""
+        missing = (self.count or 0) - self._given - self.skipped
         self.truncated = missing > max(1, (self.count or 0) // 50)
-        if given and (self.truncated or self.skipped):
-            end = f"expected {self.count} frames, got {given}" if self.truncated else ""
-            gaps = f"{self.skipped} damaged frames were skipped" if self.skipped else ""
-            _warn(f"{self.name}: {'; '.join(filter(None, (end, gaps)))}")
+        if not self._given:
+            return ""  # an error tells it
+        end = f"expected {self.count} frames, got {self._given}" if self.truncated else ""
+        gaps = f"{self.skipped} damaged frames were skipped" if self.skipped else ""
+        return "; ".join(filter(None, (end, gaps)))
 
 
 class _Camera(Frames):
@@ -183,26 +189,33 @@ class _Camera(Frames):
             )
         told = self._capture.get(cv2.CAP_PROP_FPS)
         super().__init__(f"camera {number}", fps or (told if 0 < told <= 1000 else None), None)
+        self._start: float | None = None
+        self._given = 0
         self._begin()
 
-    def _numbered(self) -> _Numbered:
-        start, number = None, 0
-        try:
-            while (pixels := self._wait()) is not None:
-                now = time.monotonic()
-                start = now if start is None else start
-                yield number, now - start, _rgb(pixels)
-                number += 1
-        finally:
-            self._capture.release()
-        if number:
-            _warn(f"{self.name}: sends no more frames; stopped after {number}")
+    def _read(self) -> _Numbered | None:
+        pixels = self._wait()
+        if pixels is None:
+            if self._given:
+                _warn(f"{self.name}: sends no more frames; stopped after {self._given}")
+            return None
+        # Not time.monotonic(): where it goes in steps of 16 ms, two frames have the same time.
+        now = time.perf_counter()
+        self._start = now if self._start is None else self._start
+        self._given += 1
+        return self._given - 1, now - self._start, _rgb(pixels)
+
+    def _release(self) -> None:
+        self._capture.release()
 
     def _wait(self) -> npt.NDArray[Any] | None:
+        end = time.perf_counter() + _CAMERA_SECONDS
         for _ in range(_CAMERA_TRIES):
             good, pixels = self._capture.read()
             if good:
                 return pixels
+            if time.perf_counter() > end:
+                break
             time.sleep(_CAMERA_PAUSE)
         return None
 
@@ -214,12 +227,11 @@ class _Images(Frames):
     """Image files, or arrays that are given as they come."""
 
     def __init__(self, images: Iterable[Any], name: str, fps: float | None) -> None:
-        self._images = images
+        self._images, self._items = images, enumerate(images)
         super().__init__(name, fps, len(images) if isinstance(images, Sized) else None)
 
-    def _numbered(self) -> _Numbered:
-        step = 1 / (self.fps or DEFAULT_FPS)
-        for number, item in enumerate(self._images):
+    def _read(self) -> _Numbered | None:
+        for number, item in self._items:
             image = item
             if isinstance(item, str | os.PathLike):
                 try:
@@ -228,7 +240,14 @@ class _Images(Frames):
                     self.skipped += 1
                     _warn(f"frame {number} is skipped: {error}")
                     continue
-            yield number, number * step, image
+            return number, number * (1 / (self.fps or DEFAULT_FPS)), image
+        return None
+
+    def _release(self) -> None:
+        if isinstance(self._images, Generator):
+            # One that is running, because it calls this itself, cannot be closed.
+            with suppress(ValueError):
+                self._images.close()
 
 
 def open_frames(source: Source, *, fps: float | None = None) -> Frames:
@@ -276,7 +295,22 @@ def open_frames(source: Source, *, fps: float | None = None) -> Frames:
             f"source: got {type(source).__name__}, expected a path, the number of a camera, "
             "or an iterable of images"
         )
+    check_is_no_image(source, "source")
     return _Images(source, "frames", fps)
+
+
+def check_is_no_image(value: object, name: str) -> None:
+    """Refuse one image where a sequence of images is expected: it would be taken row by row.
+
+    Raises
+    ------
+    ValueError
+    """
+    if isinstance(value, np.ndarray) and value.ndim < 4:
+        raise ValueError(
+            f"{name}: got one array of shape {value.shape}, expected images "
+            "(n, h, w, 3) or a list of them; of one image make [image]"
+        )
 
 
 def _open_path(path: Path, fps: float | None) -> Frames:
@@ -314,7 +348,8 @@ def write_video(path: str | os.PathLike[str], fps: float) -> VideoWriter:
     """Write a video, frame by frame.
 
     The file takes its place when the block ends, also when it ends by an error or Ctrl-C: then it
-    holds the frames so far.
+    holds the frames so far. When no whole video could be written, as on a full disk, the end of
+    the block is an ``OSError``, and whatever stood there before is untouched.
 
     Parameters
     ----------
@@ -366,11 +401,13 @@ class VideoWriter:
         if not 0 < self.fps < float("inf"):
             raise ValueError(f"fps: got {fps}, expected frames a second, a number above 0")
         self._writer: cv2.VideoWriter | None = None
+        self._temporary: Path | None = None
         self._size = (0, 0)
 
     def __enter__(self) -> Self:
         self._place = replacing(self.path)
         self._temporary = self._place.__enter__()
+        self.n_written = 0
         return self
 
     def write(self, image: npt.ArrayLike) -> None:
@@ -386,18 +423,22 @@ class VideoWriter:
         ------
         OSError
             When OpenCV cannot write such a video there.
+        ValueError, TypeError
+            For another kind of image, and outside of a ``with`` block.
         """
+        if self._temporary is None:
+            raise ValueError(f"{self.path}: is not open; write inside of: with write_video(…)")
         pixels = as_image(image)
         if self._writer is None:
-            self._writer = self._open(pixels.shape[1], pixels.shape[0])
+            self._writer = self._open(self._temporary, pixels.shape[1], pixels.shape[0])
         self._writer.write(cv2.cvtColor(_fitted(pixels, self._size), cv2.COLOR_RGB2BGR))
         self.n_written += 1
 
-    def _open(self, width: int, height: int) -> cv2.VideoWriter:
+    def _open(self, path: Path, width: int, height: int) -> cv2.VideoWriter:
         self._size = (width, height)
         codec = _CODECS[self.path.suffix.lower()]
         code = cv2.VideoWriter.fourcc(*codec)
-        writer = cv2.VideoWriter(str(self._temporary), code, self.fps, self._size)
+        writer = cv2.VideoWriter(str(path), code, self.fps, self._size)
         if not writer.isOpened():
             raise OSError(
                 f"{self.path}: OpenCV cannot write a {codec} video of {width} × {height} pixels; "
@@ -411,13 +452,41 @@ class VideoWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            self._place.__exit__(None, None, None)
-        else:
-            nothing = _NoFrameError()
+        temporary, writer = self._temporary, self._writer
+        self._temporary = self._writer = None
+        try:
+            if temporary is None or writer is None:
+                raise _NoFrameError
+            writer.release()
+            if not _is_whole(temporary, self.n_written):
+                raise OSError(
+                    f"{self.path}: {self.n_written} frames were written, but they cannot be read "
+                    "back and were not kept; is the disk full?"
+                )
+        except _NoFrameError as nothing:
             with suppress(_NoFrameError):
                 self._place.__exit__(_NoFrameError, nothing, None)
+        except OSError as problem:
+            self._place.__exit__(OSError, problem, None)
+            raise
+        else:
+            self._place.__exit__(None, None, None)
+
+
+def _is_whole(path: Path, n_frames: int) -> bool:
+    """Whether all frames of a video are there; OpenCV's writer does not tell of a full disk."""
+    capture = cv2.VideoCapture(str(path))
+    capture.set(cv2.CAP_PROP_POS_FRAMES, n_frames - 1)
+    last, _ = capture.read()
+    capture.release()
+    if last:
+        return True
+    # Not every build of OpenCV can go to a frame: count them.
+    capture, count = cv2.VideoCapture(str(path)), 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count >= n_frames
 
 
 def _fitted(pixels: Image, size: tuple[int, int]) -> Image:

@@ -25,9 +25,14 @@ import numpy as np
 import torch
 
 import asmkit
-from asmkit.nn import Recipe, training
+from asmkit.nn import Recipe
 from asmkit.nn.checkpoint import read_tensors, write_tensors
+from asmkit.nn.epoch import train_epoch
+from asmkit.nn.initial_state import initial_state
 from asmkit.nn.losses import ASMAssistedLoss, alpha_at
+from asmkit.nn.preparation import prepare
+from asmkit.nn.training import averaged_network, keep_freed_memory
+from asmkit.nn.validation import validate
 
 LANDMARKS: dict[str, dict[str, Any]] = {
     "shortcut none": {"shortcut": "none"},
@@ -76,7 +81,7 @@ class Ablation:
             return
         parts, state = self._start(recipe)
         self._train(name, recipe, parts, state, recipe.epochs)
-        network = training.averaged_network(state)
+        network = averaged_network(state)
         write_tensors(self._weights(name, recipe), network.state_dict(), {})
 
     def _heads(self, name: str, recipe: Recipe) -> None:
@@ -92,20 +97,20 @@ class Ablation:
         self._train(name, recipe, parts, state, recipe.epochs + recipe.head_epochs)
 
     def _start(self, recipe: Recipe) -> tuple[Any, Any]:
-        parts = training._prepare(self.data, recipe, progress=False)
-        training._keep_freed_memory()
+        parts = prepare(self.data, recipe, progress=False)
+        keep_freed_memory()
         torch.manual_seed(recipe.seed)
-        return parts, training._initial_state(parts, recipe)
+        return parts, initial_state(parts, recipe)
 
     def _train(self, name: str, recipe: Recipe, parts: Any, state: Any, until: int) -> None:
         loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
         started, first = time.perf_counter(), state.step
         while state.epoch < until:
             alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
-            training.train_epoch(state, parts, recipe, loss, alpha)
+            train_epoch(state, parts, recipe, loss, alpha)
             state.epoch += 1
-        row = training.validate(
-            training.averaged_network(state),
+        row = validate(
+            averaged_network(state),
             parts.validation,
             parts.scheme,
             judges=name in HEADS,

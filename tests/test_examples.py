@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-TRAINS = ("05_train_asmnet", "06_predict_photo")
+SLOW = ("05_train_asmnet", "06_predict_photo", "07_track_video")
 LEAVES = {
     "02_shape_model": {"model.npz", "modes.png"},
     "03_smooth_labels": {"smoothed"},
     "05_train_asmnet": {"run"},
     "06_predict_photo": {"prediction.png"},
+    "07_track_video": {"tracks.jsonl", "tracked.mp4"},
 }
 
 
@@ -37,7 +38,7 @@ def run(example: Path, folder: Path, *arguments: object) -> str:
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param(path, marks=pytest.mark.slow if path.stem in TRAINS else (), id=path.stem)
+        pytest.param(path, marks=pytest.mark.slow if path.stem in SLOW else (), id=path.stem)
         for path in EXAMPLES
     ],
 )
@@ -47,7 +48,7 @@ def test_an_example_runs_without_data(example: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "example", [path for path in EXAMPLES if path.stem not in TRAINS], ids=lambda path: path.stem
+    "example", [path for path in EXAMPLES if path.stem not in SLOW], ids=lambda path: path.stem
 )
 def test_an_example_runs_on_real_faces(example: Path, data_dir: Path, tmp_path: Path) -> None:
     assert run(example, tmp_path, data_dir / "300w" / "test_common")

@@ -22,7 +22,7 @@ from asmkit.datasets import synthetic_faces
 from asmkit.errors import FormatError
 from asmkit.nn import ASMAssistedLoss, Recipe, load_network, resume, train
 from asmkit.nn.checkpoint import read_tensors, write_tensors
-from asmkit.nn.training import learning_rate_at
+from asmkit.nn.schedule import learning_rate_at
 
 TINY = Recipe(
     width=0.35,

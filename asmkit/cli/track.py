@@ -165,10 +165,12 @@ def _track(
             constrain=constrain,
             look_every=look_every,
         )
-        table = stack.enter_context(write_tracks(out)) if out is not None else None
-        drawn = None
-        if video is not None:
-            drawn = stack.enter_context(write_video(video, frames.fps or DEFAULT_FPS))
+        # Both are made before the first is entered: that empties a file of this name.
+        drawn = write_video(video, frames.fps or DEFAULT_FPS) if video is not None else None
+        table = write_tracks(out, n_points=predictor.n_points) if out is not None else None
+        for writer in (drawn, table):
+            if writer is not None:
+                stack.enter_context(writer)
         total = min(filter(None, (frames.count, max_frames)), default=None)
         bar = stack.enter_context(tqdm(total=total, unit="frame", disable=not bars))
         counts.start = time.monotonic()

@@ -108,11 +108,12 @@ class LandmarkDataset:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of names and landmarks: a training resumes on the data it was started on."""
+        """Digest of all labels: a training resumes on the data it was started on."""
         digest = hashlib.sha256()
         for annotation in self.annotations:
             digest.update(annotation.name.encode("utf-8"))
         digest.update(self.points.tobytes())
+        digest.update(self.rotations.tobytes())
         for image in self.others:
             digest.update(image.tobytes())
         return digest.hexdigest()

@@ -106,7 +106,7 @@ def other_images(folder: Path) -> list[Image]:
     if not paths:
         raise ValueError(f"{folder}: no image in it; expected images without faces")
     images = map(read_image, paths)
-    return [shrink(image, max(1, max(image.shape) // _LONGEST)) for image in images]
+    return [shrink(image, -(-max(image.shape) // _LONGEST)) for image in images]
 
 
 def random_crop(images: Sequence[Image], size: int, rng: np.random.Generator) -> Image:

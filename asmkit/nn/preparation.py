@@ -1,0 +1,102 @@
+"""From annotations and a recipe to what a training works on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from asmkit.annotations import Annotation, read
+from asmkit.model import ShapeModel
+from asmkit.nn.data import LandmarkDataset
+from asmkit.nn.negatives import other_images
+from asmkit.nn.networks import build_network, network_options
+from asmkit.nn.recipe import Recipe
+from asmkit.schemes import Scheme, scheme, scheme_of
+from asmkit.splits import validation_part
+
+__all__ = ["Parts", "check_network", "prepare", "read_annotations"]
+
+
+class Parts(NamedTuple):
+    """What a training works on."""
+
+    scheme: Scheme | None
+    training: LandmarkDataset
+    validation: LandmarkDataset | None
+    model: ShapeModel
+
+
+def read_annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[Annotation]:
+    """Annotations with their images, read or as given, at least one."""
+    if isinstance(data, str | os.PathLike):
+        return read(data, require_images=True)
+    annotations = list(data)
+    if not annotations:
+        raise ValueError("data: no annotation in it; expected a folder of annotated images")
+    return annotations
+
+
+def check_network(
+    recipe: Recipe, annotations: Sequence[Annotation], others: str | os.PathLike[str] | None
+) -> None:
+    """Refuse a recipe whose network cannot be made or trained so, before any work.
+
+    Raises
+    ------
+    ValueError
+    """
+    chosen = _scheme(recipe, annotations)
+    options = network_options(recipe, chosen)
+    network = build_network(recipe.arch, len(annotations[0].points), **options)
+    if network.tasks is None and recipe.epochs == 0:
+        raise ValueError(f"recipe: epochs is 0; {recipe.arch} expects at least 1")
+    if (network.tasks is None) != (recipe.head_epochs == 0):
+        expected = (
+            "learns pose with the landmarks: expected 0"
+            if network.tasks is None
+            else "learns pose and face in a second stage: expected at least 1"
+        )
+        raise ValueError(f"recipe: head_epochs is {recipe.head_epochs}; {recipe.arch} {expected}")
+    if network.tasks is None and others is not None:
+        raise ValueError(
+            f"others: got {os.fspath(others)!r}, but {recipe.arch} does not learn to tell faces "
+            "from other images; leave it out, or train atpn"
+        )
+
+
+def prepare(
+    annotations: list[Annotation],
+    recipe: Recipe,
+    progress: bool,
+    others: str | os.PathLike[str] | None = None,
+) -> Parts:
+    """Data sets to train on and to watch, every image decoded, and the shape model of the first."""
+    chosen = _scheme(recipe, annotations)
+    without_faces = other_images(Path(others)) if others is not None else []
+    held_out = validation_part([a.name for a in annotations], recipe.validation)
+    if held_out.all():
+        held_out[:] = False
+    training = LandmarkDataset(
+        [a for a, out in zip(annotations, held_out, strict=True) if not out],
+        recipe,
+        chosen,
+        without_faces,
+    )
+    validation = None
+    if held_out.any():
+        validation = LandmarkDataset(
+            [a for a, out in zip(annotations, held_out, strict=True) if out], recipe, chosen
+        )
+    model = ShapeModel(recipe.asm_components, align=recipe.asm_align, mirror=chosen)
+    model.fit(training.points)
+    for part in (training, validation):
+        if part is not None:
+            part.load(progress)
+    return Parts(chosen, training, validation, model)
+
+
+def _scheme(recipe: Recipe, annotations: Sequence[Annotation]) -> Scheme | None:
+    n_points = len(annotations[0].points)
+    return scheme_of(n_points) if recipe.scheme == "auto" else scheme(recipe.scheme)
