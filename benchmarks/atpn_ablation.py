@@ -77,12 +77,13 @@ class Ablation:
             self._heads(name, dataclasses.replace(self.budget, seed=seed, **changes))
 
     def _landmarks(self, name: str, recipe: Recipe) -> None:
-        if self._done(name, recipe):
+        done, path = self._done(name, recipe), self._weights(name, recipe)
+        needed = name == "shortcut concat" and not path.is_file()
+        if done and not needed:
             return
         parts, state = self._start(recipe)
-        self._train(name, recipe, parts, state, recipe.epochs)
-        network = averaged_network(state)
-        write_tensors(self._weights(name, recipe), network.state_dict(), {})
+        self._train(name, recipe, parts, state, recipe.epochs, keep=not done)
+        write_tensors(path, averaged_network(state).state_dict(), {})
 
     def _heads(self, name: str, recipe: Recipe) -> None:
         if self._done(name, recipe):
@@ -94,7 +95,7 @@ class Ablation:
         state.epoch = recipe.epochs
         state.network.load_state_dict(state.average.module.state_dict())
         state.step = recipe.epochs * (len(parts.training) // recipe.batch_size)
-        self._train(name, recipe, parts, state, recipe.epochs + recipe.head_epochs)
+        self._train(name, recipe, parts, state, recipe.epochs + recipe.head_epochs, keep=True)
 
     def _start(self, recipe: Recipe) -> tuple[Any, Any]:
         parts = prepare(self.data, recipe, progress=False)
@@ -102,13 +103,17 @@ class Ablation:
         torch.manual_seed(recipe.seed)
         return parts, initial_state(parts, recipe)
 
-    def _train(self, name: str, recipe: Recipe, parts: Any, state: Any, until: int) -> None:
+    def _train(
+        self, name: str, recipe: Recipe, parts: Any, state: Any, until: int, keep: bool
+    ) -> None:
         loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
         started, first = time.perf_counter(), state.step
         while state.epoch < until:
             alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
             train_epoch(state, parts, recipe, loss, alpha)
             state.epoch += 1
+        if not keep:
+            return
         row = validate(
             averaged_network(state),
             parts.validation,
