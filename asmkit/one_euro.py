@@ -126,6 +126,7 @@ class OneEuroFilter:
             positive.
         """
         new = np.array(sample, dtype=np.float64)
+        new[np.isnan(new).any(axis=-1)] = np.nan
         if not unit > 0:
             raise ValueError(f"unit: got {unit}, expected a number above 0")
         if self._time is None:

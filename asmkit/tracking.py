@@ -12,8 +12,9 @@ A frame goes like this:
    when the face probability is below ``lose`` or the shape implausible, good when the probability
    reaches ``keep`` and the shape is plausible, and neither in between. After a bad frame the box
    coasts on as the face moved before: what was located there is no guide.
-2. Two tracks on one face: the one that moved less as it had moved before is lost (a track that was
-   caught by another face jumped there), or else the younger.
+2. Two tracks on one face: the one with more bad frames is lost (a hidden face, whose landmarks
+   went to the face before it), or else the one that moved less as it had moved before (a track
+   that was caught by another face jumped there), or else the younger.
 3. Where the detector runs, its boxes are assigned to the tracks, and to the lost faces where they
    would be now, so that the overlap (IoU) in sum is the largest. A box of a lost face gives it
    back its identity, a box of nobody is a newcomer. Both are located twice, the second time in the
@@ -596,6 +597,8 @@ class _Tracker:
 
 def _less_credible(first: _Track, second: _Track) -> _Track:
     """Of two tracks on one face, the one to lose."""
+    if first.n_bad != second.n_bad:
+        return max(first, second, key=lambda track: track.n_bad)
     off = first.surprise - second.surprise
     if abs(off) > _SURPRISING:
         return first if off > 0 else second
