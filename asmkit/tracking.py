@@ -236,7 +236,7 @@ def track(
     lose: float = 0.4,
     max_bad: int = 2,
     patience: int = 10,
-    memory: int = 60,
+    memory: int = 300,
     look_every: int | None = None,
     fps: float | None = None,
 ) -> Iterator[TrackedFrame]:
@@ -277,11 +277,12 @@ def track(
     max_bad : int
         Bad frames, with no good one between, after which a face is lost.
     patience : int
-        Frames in which the detector looks for a face that was lost while others are tracked; then
-        it is taken for gone; at most ``memory`` counts. While no face is tracked the detector
-        looks in every frame.
+        Frames in which the detector looks for a face that was lost while others are tracked; from
+        then on it looks in one frame of so many, as long as the face is remembered. While no face
+        is tracked the detector looks in every frame.
     memory : int
-        Frames for which a lost face keeps its identity.
+        Frames for which a lost face is remembered: one that appears where it was, or where it would
+        be by now, is taken for it.
     look_every : int, optional
         Frames between looks for newcomers while faces are tracked; never by default.
     fps : float, optional
@@ -514,7 +515,10 @@ class _Tracker:
     def _looks(self) -> bool:
         """Whether the detector runs in this frame."""
         every = self._settings.look_every
-        missed = any(track.missing < self._settings.patience for track in self._lost)
+        patience = self._settings.patience
+        missed = patience > 0 and any(
+            track.missing < patience or track.missing % patience == 0 for track in self._lost
+        )
         turn = every is not None and self._n_frames % every == 0
         return not self._tracks or missed or turn
 

@@ -237,10 +237,11 @@ def test_a_lost_face_is_forgotten() -> None:
         assert face.identity == identity
 
 
-def test_after_patience_a_lost_face_is_taken_for_gone() -> None:
-    scene = Scene([still(60, 60), absent(still(250, 60), 10, 99)], n=30)
-    scene.track(patience=4)
-    assert scene.detections == [0, 10, 11, 12, 13]
+def test_after_patience_a_lost_face_is_looked_for_less_often_until_it_is_forgotten() -> None:
+    for memory, last in ((300, 26), (10, 18)):
+        scene = Scene([still(60, 60), absent(still(250, 60), 10, 99)], n=30)
+        scene.track(patience=4, memory=memory)
+        assert scene.detections == [0, 10, 11, 12, 13, *range(14, last + 1, 4)]
 
 
 def test_a_face_that_leaves_the_image_is_lost_at_half() -> None:
