@@ -16,8 +16,9 @@ A frame goes like this:
    went to the face before it), or else the one that moved less as it had moved before (a track
    that was caught by another face jumped there), or else the younger.
 3. Where the detector runs, its boxes are assigned to the tracks, and to the lost faces where they
-   would be now, so that the overlap (IoU) in sum is the largest. A box of a lost face gives it
-   back its identity, a box of nobody is a newcomer. Both are located twice, the second time in the
+   would be now, so that the overlap (IoU) in sum is the largest; a lost face may have moved on by
+   up to 3 % of its size a frame. A box of a lost face gives it back its identity, a box of nobody
+   is a newcomer. Both are located twice, the second time in the
    box of the landmarks found first, because a detector's boxes are off in ways of their own; and
    are taken when they are good.
 
@@ -54,6 +55,8 @@ Detect = Callable[[Image], npt.ArrayLike]
 
 #: IoU from which a detection may be a face that is followed, or one that was.
 _OVERLAP = 0.2
+#: By how much of its size a face that is hidden may go in a frame, and in all.
+_REACH, _FARTHEST = 0.03, 1.5
 #: IoU of the boxes of two tracks from which they are on one face.
 _SAME = 0.7
 _MIN_SIDE = 8.0
@@ -528,9 +531,11 @@ class _Tracker:
         boxes = as_boxes(_numbers(self._settings.detect(image), name), name)
         boxes = boxes[_is_inside(boxes, image)]
         followed = iou(boxes[:, None], _boxes(track.seen() for track in self._tracks))
-        # A lost face may have gone on, or stayed.
+        # A lost face may have gone on, or stayed, or turned elsewhere while it was hidden.
         lost = [_boxes(t.expected() for t in self._lost), _boxes(t.box for t in self._lost)]
-        overlaps = np.hstack([followed, np.max([iou(boxes[:, None], b) for b in lost], axis=0)])
+        returned = np.max([iou(boxes[:, None], b) for b in lost], axis=0)
+        near = _in_reach(boxes, lost[1], np.array([track.since for track in self._lost]))
+        overlaps = np.hstack([followed, np.maximum(returned, near)])
         owner, n_followed = _assign(overlaps), len(self._tracks)
         apart = followed.max(axis=1, initial=0.0) < _SAME
         new = np.flatnonzero(np.where(owner == _NOBODY, apart, owner >= n_followed))
@@ -626,12 +631,26 @@ def _assign(overlaps: Doubles) -> npt.NDArray[np.intp]:
     return owner
 
 
+def _in_reach(boxes: Doubles, before: Doubles, frames: npt.NDArray[np.intp]) -> Doubles:
+    """For each box and each box of so many frames before, a little over the least overlap.
+
+    0 where a face that big cannot have come from the one to the other: more than half of its size
+    and :data:`_REACH` of it a frame. The nearer, the more; any overlap that counts is as good.
+    """
+    size = before[:, 2:].max(axis=1, initial=0.0)
+    away = np.linalg.norm((_centre(boxes)[:, None] - _centre(before)) / size[:, None], axis=2)
+    reach = 0.5 + np.minimum(_REACH * frames, _FARTHEST)
+    alike = np.abs(np.log(boxes[:, 2:].max(axis=1, initial=0.0)[:, None] / size)) < math.log(1.5)
+    nearness = np.where(alike, 1.0 - away / reach, 0.0)
+    return np.where(nearness > 0, _OVERLAP * (1.0 + 0.01 * nearness), 0.0)
+
+
 def _boxes(rows: Iterable[Doubles]) -> Doubles:
     return np.array([*rows], dtype=np.float64).reshape(-1, 4)
 
 
 def _centre(box: Doubles) -> Doubles:
-    return np.asarray(box[:2] + box[2:] / 2)
+    return np.asarray(box[..., :2] + box[..., 2:] / 2)
 
 
 def _is_inside(boxes: Doubles, image: Image) -> npt.NDArray[np.bool_]:

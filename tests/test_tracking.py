@@ -237,6 +237,17 @@ def test_a_lost_face_is_forgotten() -> None:
         assert face.identity == identity
 
 
+@pytest.mark.parametrize(("away", "identity"), [(1.0, 0), (2.5, 1)])
+def test_a_hidden_face_that_moved_on_keeps_its_identity_within_reach(
+    away: float, identity: int
+) -> None:
+    def path(t: int) -> tuple[float, float]:
+        return (40, 60) if t < 20 else (40 + away * SIZE, 60)
+
+    scene = Scene([absent(path, 10, 40)], n=44)
+    assert [face.identity for face in scene.track()[-1].faces] == [identity]
+
+
 def test_after_patience_a_lost_face_is_looked_for_less_often_until_it_is_forgotten() -> None:
     for memory, last in ((300, 26), (10, 18)):
         scene = Scene([still(60, 60), absent(still(250, 60), 10, 99)], n=30)
