@@ -20,9 +20,8 @@ from asmkit.nn.rotation import angles_of, rotation_from_6d
 
 __all__ = ["ATPN"]
 
-#: Sides of the feature maps, in crops: the shallow tap, the one that pose and face look at, the
-#: deep one.
-_SHALLOW, _MIDDLE, _DEEP = 4, 8, 16
+#: By how much the features that pose and face look at are smaller than the crop, and the deep ones.
+_MIDDLE, _DEEP = 8, 16
 
 #: Channels of what pose and face see where it is, and of the coordinates, at any width.
 _TASK_SQUEEZED, _TASK_SPATIAL = 16, 64
@@ -42,6 +41,9 @@ class ATPN(LandmarkNetwork):
     1/4 (32: the shallow tap), 1/8 (64) and 1/16 (128) of the crop's side. The alignment head sees
     the deep features twice: pooled, and through one convolution as large as the map, which keeps
     where things are.
+
+    Training (:func:`asmkit.nn.train`) has two stages: the landmarks, then pose and face with the
+    landmarks frozen, so that they lose nothing.
 
     At 68 points, 112×112 and widths 0.5, 0.75, 1: 0.42, 0.58 and 0.80 M parameters, 24, 51 and
     79 M multiply-adds. Of the last, pose and tracking take 0.10 M and 3 M.
