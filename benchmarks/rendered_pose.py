@@ -27,8 +27,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder of the training")
     parser.add_argument("--arch", default="atpn")
     parser.add_argument("--faces", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--head-epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--head-epochs", type=int, default=30)
     parser.add_argument("--input-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -41,6 +41,7 @@ def main() -> None:
         batch_size=64,
         pose_weight=20.0 if arguments.arch == "atpn" else 5.0,
         mirror=0.5,
+        negatives=0.25,
         seed=arguments.seed,
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -176,6 +176,7 @@ def test_predict_equals_the_library(run: Path, faces: Path, tmp_path: Path) -> N
     expected = asmkit.load(run).predict(asmkit.read_image(photos[2]), [[12.5, 10, 40, 41]])
     np.testing.assert_array_equal(lines[2]["faces"][0]["points"], expected.points[0])
     np.testing.assert_array_equal(lines[2]["faces"][0]["pose"], expected.pose[0])
+    assert lines[2]["faces"][0]["face"] is None  # ASMNet has no tracking head
     for photo in photos:
         drawn = asmkit.read_image(tmp_path / "o" / f"{photo.stem}.png")
         assert (drawn != asmkit.read_image(photo)).any()

@@ -108,10 +108,16 @@ def _drawings(images: tuple[Path, ...], overlay: Path | None) -> dict[Path, Path
 
 def _json_line(path: Path, found: Prediction) -> str:
     faces = [
-        # JSON has no NaN: a network without pose labels says null
-        {"box": box, "points": points, "pose": pose if all(map(math.isfinite, pose)) else None}
-        for box, points, pose in zip(
-            found.boxes.tolist(), found.points.tolist(), found.pose.tolist(), strict=True
+        # JSON has no NaN: a network without pose labels, or without a tracking head, says null
+        {
+            "box": box,
+            "points": points,
+            "pose": pose if all(map(math.isfinite, pose)) else None,
+            "face": face if math.isfinite(face) else None,
+        }
+        for box, points, pose, face in zip(
+            *(array.tolist() for array in (found.boxes, found.points, found.pose, found.face)),
+            strict=True,
         )
     ]
     return json.dumps({"image": str(path), "faces": faces})
