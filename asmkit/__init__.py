@@ -18,25 +18,37 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from asmkit import datasets, nn, plotting
     from asmkit.alignment import (
+        Affine,
         ProcrustesResult,
         Similarity,
+        SlidingResult,
+        affine,
+        bending_energy,
         centroid_size,
         generalized_procrustes,
         procrustes_distance,
+        rigid,
         similarity,
+        slide_and_align,
+        slide_semilandmarks,
     )
     from asmkit.annotations import Annotation, read, read_shapes, write
+    from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
     from asmkit.errors import FormatError, MissingExtraError
     from asmkit.evaluation import Evaluation, evaluate
+    from asmkit.focal import FocalEstimate, estimate_focal
     from asmkit.images import read_image
     from asmkit.metrics import auc, ced, failure_rate, nme, pose_mae
     from asmkit.model import ShapeModel
     from asmkit.one_euro import OneEuro
     from asmkit.pose import Camera, Pose, face_reference, solve_pnp
     from asmkit.predictor import Prediction, Predictor, load
-    from asmkit.priors import Box
+    from asmkit.priors import Box, Ellipsoid, Gaussian, PriorReport, Unbounded
+    from asmkit.quality import QualityCurve, compactness, generalization, specificity
+    from asmkit.reference_fit import fit_reference
     from asmkit.schemes import Scheme, scheme
+    from asmkit.statistics import ShapeStatistics
     from asmkit.targets import SmoothedTargets, TargetReport, smooth_targets
     from asmkit.threads import get_num_threads, set_num_threads
     from asmkit.track_files import read_tracks, write_tracks
@@ -44,31 +56,47 @@ if TYPE_CHECKING:
     from asmkit.video import open_frames, write_video
 
 _MODULE_OF = {
+    "Affine": "alignment",
     "Annotation": "annotations",
     "Box": "priors",
     "Camera": "pose",
+    "CredibleRegions": "credible",
+    "Ellipsoid": "priors",
     "Evaluation": "evaluation",
+    "FocalEstimate": "focal",
     "FormatError": "errors",
+    "Gaussian": "priors",
     "MissingExtraError": "errors",
     "OneEuro": "one_euro",
     "Pose": "pose",
     "Prediction": "predictor",
     "Predictor": "predictor",
+    "PriorReport": "priors",
     "ProcrustesResult": "alignment",
+    "QualityCurve": "quality",
     "Scheme": "schemes",
     "ShapeModel": "model",
+    "ShapeStatistics": "statistics",
     "Similarity": "alignment",
+    "SlidingResult": "alignment",
     "SmoothedTargets": "targets",
     "TargetReport": "targets",
     "TrackedFace": "tracking",
     "TrackedFrame": "tracking",
+    "Unbounded": "priors",
+    "affine": "alignment",
     "auc": "metrics",
+    "bending_energy": "alignment",
     "ced": "metrics",
     "centroid_size": "alignment",
+    "compactness": "quality",
     "detect_faces": "detection",
+    "estimate_focal": "focal",
     "evaluate": "evaluation",
     "face_reference": "pose",
     "failure_rate": "metrics",
+    "fit_reference": "reference_fit",
+    "generalization": "quality",
     "generalized_procrustes": "alignment",
     "get_num_threads": "threads",
     "load": "predictor",
@@ -80,11 +108,15 @@ _MODULE_OF = {
     "read_image": "images",
     "read_shapes": "annotations",
     "read_tracks": "track_files",
+    "rigid": "alignment",
     "scheme": "schemes",
     "set_num_threads": "threads",
     "similarity": "alignment",
+    "slide_and_align": "alignment",
+    "slide_semilandmarks": "alignment",
     "smooth_targets": "targets",
     "solve_pnp": "pose",
+    "specificity": "quality",
     "track": "tracking",
     "write": "annotations",
     "write_tracks": "track_files",
@@ -93,33 +125,49 @@ _MODULE_OF = {
 _SUBMODULES = ("datasets", "nn", "plotting")
 
 __all__ = [
+    "Affine",
     "Annotation",
     "Box",
     "Camera",
+    "CredibleRegions",
+    "Ellipsoid",
     "Evaluation",
+    "FocalEstimate",
     "FormatError",
+    "Gaussian",
     "MissingExtraError",
     "OneEuro",
     "Pose",
     "Prediction",
     "Predictor",
+    "PriorReport",
     "ProcrustesResult",
+    "QualityCurve",
     "Scheme",
     "ShapeModel",
+    "ShapeStatistics",
     "Similarity",
+    "SlidingResult",
     "SmoothedTargets",
     "TargetReport",
     "TrackedFace",
     "TrackedFrame",
+    "Unbounded",
     "__version__",
+    "affine",
     "auc",
+    "bending_energy",
     "ced",
     "centroid_size",
+    "compactness",
     "datasets",
     "detect_faces",
+    "estimate_focal",
     "evaluate",
     "face_reference",
     "failure_rate",
+    "fit_reference",
+    "generalization",
     "generalized_procrustes",
     "get_num_threads",
     "load",
@@ -133,11 +181,15 @@ __all__ = [
     "read_image",
     "read_shapes",
     "read_tracks",
+    "rigid",
     "scheme",
     "set_num_threads",
     "similarity",
+    "slide_and_align",
+    "slide_semilandmarks",
     "smooth_targets",
     "solve_pnp",
+    "specificity",
     "track",
     "write",
     "write_tracks",

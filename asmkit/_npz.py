@@ -53,9 +53,13 @@ def write_npz(
 
 
 def read_npz(
-    path: str | os.PathLike[str], kind: str, version: int, names: tuple[str, ...]
+    path: str | os.PathLike[str],
+    kind: str,
+    version: int,
+    names: tuple[str, ...],
+    optional: tuple[str, ...] = (),
 ) -> dict[str, npt.NDArray[Any]]:
-    """Read the named arrays of a file that :func:`write_npz` wrote.
+    """Read the named arrays of a file that :func:`write_npz` wrote, the optional where it has them.
 
     Raises
     ------
@@ -76,7 +80,9 @@ def read_npz(
                 raise ValueError(
                     f"it has version {found}, this asmkit knows 1 to {version}: update asmkit"
                 )
-            return {name: _array(archive, name) for name in names}
+            present = set(archive.namelist())
+            wanted = [*names, *(name for name in optional if f"{name}.npy" in present)]
+            return {name: _array(archive, name) for name in wanted}
     except _DAMAGE as error:
         raise FormatError(
             f"{file}: expected the file of an {kind} (.npz), but {_reason(error)}"

@@ -2,7 +2,8 @@
 
 A frame knows two things: how training shapes become a mean and deviations from it, and how shapes
 are projected on the modes (`project`) and brought back where they were (`place`). The frames are
-``"similarity"`` (Procrustes, tangent space) and ``"box"`` (the ASMNet paper's).
+``"similarity"`` and ``"rigid"`` (Procrustes, tangent space), ``"box"`` (the ASMNet paper's) and
+``"none"`` (shapes stay where they are).
 """
 
 from __future__ import annotations
@@ -25,7 +26,18 @@ from asmkit.alignment import (
     similarity,
 )
 
-__all__ = ["FRAMES", "Frame", "NoPoseError", "Projector", "Training", "mirrored", "nearest"]
+__all__ = [
+    "FRAMES",
+    "Frame",
+    "Linear",
+    "NoPoseError",
+    "Projector",
+    "Training",
+    "mirrored",
+    "nearest",
+    "own_mirror_image",
+    "unit",
+]
 
 Float64 = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -51,11 +63,30 @@ class NoPoseError(ValueError):
 
 
 class Training(NamedTuple):
-    """A mean ``(p, d)``, deviations from it ``(n, p, d)``, and whether the mean converged."""
+    """What training shapes become: the pattern of poses, a mean, deviations from it.
 
+    Attributes
+    ----------
+    reference : ndarray, shape (p, d)
+        What poses are estimated against.
+    mean : ndarray, shape (p, d)
+    deviations : ndarray, shape (n, p, d)
+    converged : bool
+    """
+
+    reference: Float64
     mean: Float64
     deviations: Float64
     converged: bool
+
+
+class Linear(NamedTuple):
+    """The linear part of a model in a frame, as projectors need it."""
+
+    reference: Float64  # (p, d)
+    mean: Float64  # (p, d)
+    modes: Float64  # (k, p d)
+    units: Float64  # (k,): a unit of coefficient i is units[i] times mode i
 
 
 class Projector(Protocol):
@@ -77,18 +108,18 @@ class Frame:
     Attributes
     ----------
     train : callable
-        ``(shapes, permutation or None) -> Training``; with a permutation the mirror images of the
-        shapes train too.
+        ``(shapes, permutation or None, reference or None) -> Training``; with a permutation the
+        mirror images of the shapes train too; with a reference poses are estimated against it.
     projector : callable
-        ``(mean (p, d), modes (k, p d), units (k,), dtype) -> Projector``; coefficients count in
-        the units: a unit of coefficient i is ``units[i]`` times mode i.
-    n_fixed : mapping of int to int
-        Directions in which no deviation can point, by dimension.
+        ``(linear, dtype) -> Projector``.
+    moves : tuple of str
+        What poses take out of shapes, of "translation", "scale" and "rotation": directions of
+        :func:`asmkit.modes.moves` in which no deviation can point.
     """
 
-    train: Callable[[Float64, Indices | None], Training]
-    projector: Callable[[Float64, Float64, Float64, np.dtype[Any]], Projector]
-    n_fixed: Mapping[int, int]
+    train: Callable[[Float64, Indices | None, Float64 | None], Training]
+    projector: Callable[[Linear, np.dtype[Any]], Projector]
+    moves: tuple[str, ...]
 
 
 def mirrored(shapes: Float64, permutation: Indices) -> Float64:
@@ -98,17 +129,33 @@ def mirrored(shapes: Float64, permutation: Indices) -> Float64:
     return np.asarray(turned[..., permutation, :])
 
 
-def _train_similarity(shapes: Float64, permutation: Indices | None) -> Training:
+def unit(shape: Float64) -> Float64:
+    """Centre a shape (p, d) and give it centroid size 1."""
+    centred = shape - shape.mean(axis=0)
+    return np.asarray(centred / np.linalg.norm(centred))
+
+
+def _train_similarity(
+    shapes: Float64, permutation: Indices | None, reference: Float64 | None
+) -> Training:
     everyone = _with_mirrored(shapes, permutation)
+    if reference is not None:
+        pattern = unit(reference)
+        if permutation is not None:
+            pattern = own_mirror_image(pattern, permutation)
+        _check_handedness(pattern, shapes)
+        aligned = similarity(pattern, everyone).inverse().apply(everyone)
+        mean = np.asarray(aligned.mean(axis=0), dtype=np.float64)
+        return Training(pattern, mean, aligned - mean, True)
     found = generalized_procrustes(everyone)
     _check_handedness(found.mean, shapes)
     # Turned as the shapes are on average, so that their order does not matter.
     turn = scale_and_rotation(found.transforms.rotation.sum(axis=0), np.ones(()))[1]
     mean = found.mean @ turn.T
     if permutation is not None:
-        mean = _own_mirror_image(mean, permutation)
+        mean = own_mirror_image(mean, permutation)
     aligned = similarity(mean, everyone).inverse().apply(everyone)
-    return Training(mean, aligned - mean, found.converged)
+    return Training(mean, mean, aligned - mean, found.converged)
 
 
 def _with_mirrored(shapes: Float64, permutation: Indices | None) -> Float64:
@@ -137,7 +184,7 @@ def _check_handedness(mean: Float64, shapes: Float64) -> None:
         )
 
 
-def _own_mirror_image(mean: Float64, permutation: Indices) -> Float64:
+def own_mirror_image(mean: Float64, permutation: Indices) -> Float64:
     """Turn a mean so that mirroring it in x gives itself, by the smallest rotation."""
     n_dims = mean.shape[1]
     cross = mean[permutation].T @ mean
@@ -163,10 +210,13 @@ class _PlanarSimilarity:
     max_product = 1 << 18
     max_rows = 64
 
-    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
+    def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
+        reference, mean, modes, units = linear
         self._n_modes, self._size = modes.shape
         planes = modes.reshape(self._n_modes, -1, 2).swapaxes(1, 2).reshape(modes.shape)
+        self._reference = np.ascontiguousarray(reference.T, dtype)
         self._mean = np.ascontiguousarray(mean.T, dtype)
+        self._offset = _offset(linear).astype(dtype)
         self._inward = np.ascontiguousarray(planes.T / units, dtype)
         self._outward = np.ascontiguousarray(planes * units[:, None], dtype)
         self._n_rows = min(max(self.max_product // modes.size, 4), self.max_rows)
@@ -177,9 +227,13 @@ class _PlanarSimilarity:
         flat.flags.writeable = False
         coefficients = np.empty((len(flat), self._n_modes), flat.dtype)
         poses = np.empty((len(flat), 4), flat.dtype)
-        n_bad = kernels.project(flat, self._mean, self._inward, self._block(), coefficients, poses)
+        n_bad = kernels.project(
+            flat, self._reference, self._inward, self._block(), coefficients, poses
+        )
         if n_bad:
             NoPoseError.check(~np.isnan(poses[:, 0]), _NO_POSE)
+        if self._offset.any():
+            coefficients -= self._offset
         return coefficients, poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
@@ -191,45 +245,69 @@ class _PlanarSimilarity:
         return np.empty((self._n_rows, self._size), self._mean.dtype)
 
 
-class _SpatialSimilarity:
-    """Similarity frame in any dimension; one SVD a shape."""
+def _offset(linear: Linear) -> Float64:
+    """Coefficients of the mean itself: 0 but where poses are estimated against another shape."""
+    if linear.reference is linear.mean:
+        return np.zeros(len(linear.units))
+    return linear.modes @ (linear.mean - linear.reference).reshape(-1) / linear.units
 
-    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
-        self._mean, self._dtype = mean, dtype
-        self._inward, self._outward = modes.T / units, modes * units[:, None]
+
+def _poses(reference: Float64, shapes: Floats, with_scale: bool) -> Similarity:
+    poses = similarity(reference, shapes)
+    if with_scale:
+        return poses
+    centre = reference.mean(axis=0)
+    goal = shapes.mean(axis=1, dtype=np.float64)
+    moved = np.squeeze(poses.rotation @ centre[:, None], -1)
+    return Similarity(np.ones(len(shapes)), poses.rotation, goal - moved)
+
+
+class _Procrustes:
+    """Similarity or rigid frame in any dimension; in 3-D one SVD a shape."""
+
+    with_scale = True
+
+    def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
+        self._linear, self._dtype = linear, dtype
+        self._inward = linear.modes.T / linear.units
+        self._outward = linear.modes * linear.units[:, None]
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         NoPoseError.check(~coinciding(shapes), _NO_POSE)
-        poses = similarity(self._mean, shapes)
-        aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._mean
+        poses = _poses(self._linear.reference, shapes, self.with_scale)
+        aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._linear.mean
         coefficients = aligned.reshape(len(shapes), -1) @ self._inward
         return coefficients.astype(self._dtype), poses
 
     def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
         deviations = coefficients.astype(np.float64) @ self._outward
-        out[...] = poses.apply(self._mean + deviations.reshape(-1, *self._mean.shape))
+        mean = self._linear.mean
+        out[...] = poses.apply(mean + deviations.reshape(-1, *mean.shape))
 
 
-def _similarity_projector(
-    mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]
-) -> Projector:
-    kind = _PlanarSimilarity if mean.shape[1] == 2 else _SpatialSimilarity
-    return kind(mean, modes, units, dtype)
+class _Rigid(_Procrustes):
+    with_scale = False
+
+
+def _similarity_projector(linear: Linear, dtype: np.dtype[Any]) -> Projector:
+    kind = _PlanarSimilarity if linear.mean.shape[1] == 2 else _Procrustes
+    return kind(linear, dtype)
 
 
 def nearest(
     shapes: Float64,
-    mean: Float64,
-    modes: Float64,
+    linear: Linear,
     limit: Callable[[Float64], Float64],
+    with_scale: bool,
     tolerance: float = 1e-13,
     max_iterations: int = 200,
 ) -> tuple[Float64, bool]:
     """Shapes of the model nearest to the given ones: ``argmin ‖x − T(μ + Σ b_i φ_i)‖``.
 
-    Pose and coefficients take turns, each the least-squares optimum given the other, from b = 0 on
-    (Cootes et al. 1995). The first turn is the projection of one smoothing pass. What the turns
-    need of a shape are its cross products with μ and the modes, so they never touch its points.
+    Coefficients and pose take turns, each the least-squares optimum given the other, from the pose
+    of the reference on (Cootes et al. 1995). The first turn is the projection of one smoothing
+    pass. What the turns need of a shape are its cross products with μ and the modes, so they never
+    touch its points.
 
     Returns
     -------
@@ -238,29 +316,105 @@ def nearest(
         Whether the coefficients of every shape came to rest.
     """
     NoPoseError.check(~coinciding(shapes), _NO_POSE)
+    reference, mean, modes, units = linear
     n_dims = mean.shape[1]
     centre = shapes.mean(axis=1, keepdims=True)
     flat = (shapes - centre).reshape(len(shapes), -1)
     patterns = np.concatenate([mean[None], modes.reshape(-1, *mean.shape)])
+    products = np.einsum("ipd,jpd->ij", patterns, patterns)
     cross = cross_products(flat, patterns).reshape(len(shapes), len(patterns), -1)
+
+    def poses(total: Float64, norm2: Float64, rows: Indices) -> tuple[Float64, Float64]:
+        s, r = scale_and_rotation(total.reshape(-1, n_dims, n_dims), norm2)
+        if not np.all(s > 0):
+            raise NoPoseError(rows[~(s > 0)], _NO_POSE)
+        return (s if with_scale else np.ones(len(s))), r
+
     weights = np.zeros((len(shapes), len(patterns)))
     weights[:, 0] = 1.0  # of the mean; the others are the coefficients
-    scale, rotation = np.ones(len(shapes)), np.zeros((len(shapes), n_dims, n_dims))
     moving = np.arange(len(shapes))
+    scale, rotation = poses(cross_products(flat, reference[None]), np.ones(()), moving)
     for _ in range(max_iterations):
         if not moving.size:
             break
         before, own = weights[moving], cross[moving]
-        total = (before[:, None, :] @ own).reshape(-1, n_dims, n_dims)
-        s, r = scale_and_rotation(total, np.einsum("nk,nk->n", before, before))
-        if not np.all(s > 0):
-            raise NoPoseError(moving[~(s > 0)], _NO_POSE)
-        raw = (own @ r.reshape(-1, n_dims * n_dims, 1))[:, 1:, 0] / s[:, None]
-        scale[moving], rotation[moving], weights[moving, 1:] = s, r, limit(raw)
-        moving = moving[np.abs(weights[moving] - before).max(axis=1) > tolerance]
+        turned = rotation[moving].reshape(-1, n_dims * n_dims, 1)
+        raw = (own @ turned)[:, 1:, 0] / scale[moving, None] - products[0, 1:]
+        weights[moving, 1:] = limit(raw / units) * units
+        after = weights[moving]
+        total = (after[:, None, :] @ own)[:, 0]
+        norm2 = np.einsum("ni,ij,nj->n", after, products, after)
+        scale[moving], rotation[moving] = poses(total, norm2, moving)
+        moving = moving[np.abs(after - before).max(axis=1) > tolerance * products[0, 0] ** 0.5]
     model = mean + (weights[:, 1:] @ modes).reshape(-1, *mean.shape)
     placed = Similarity(scale, rotation, centre[:, 0]).apply(model)
     return np.asarray(placed, dtype=np.float64), moving.size == 0
+
+
+def _train_rigid(
+    shapes: Float64, permutation: Indices | None, reference: Float64 | None
+) -> Training:
+    everyone = _with_mirrored(shapes, permutation)
+    pattern, converged = reference, True
+    if pattern is None:
+        pattern, converged = _rigid_mean(everyone)
+    pattern = pattern - pattern.mean(axis=0)
+    if permutation is not None:
+        size = np.linalg.norm(pattern)
+        pattern = size * own_mirror_image(pattern / size, permutation)
+    _check_handedness(pattern / np.linalg.norm(pattern), shapes)
+    aligned = _poses(pattern, everyone, with_scale=False).inverse().apply(everyone)
+    mean = np.asarray(aligned.mean(axis=0), dtype=np.float64) if reference is not None else pattern
+    return Training(pattern, mean, aligned - mean, converged)
+
+
+def _rigid_mean(
+    shapes: Float64, tolerance: float = 1e-12, max_iterations: int = 100
+) -> tuple[Float64, bool]:
+    """Fixed point of ``μ = mean(T⁻¹x)``, T rigid, turned as the shapes are on average."""
+    centred = shapes - shapes.mean(axis=1, keepdims=True)
+    mean, poses = centred[0], None
+    for _ in range(max_iterations):
+        poses = _poses(mean, centred, with_scale=False)
+        update = np.asarray(poses.inverse().apply(centred).mean(axis=0), dtype=np.float64)
+        change = np.linalg.norm(update - mean)
+        mean = update
+        if change <= tolerance * np.linalg.norm(mean):
+            break
+    else:
+        return mean, False
+    turn = scale_and_rotation(poses.rotation.sum(axis=0), np.ones(()))[1]
+    return mean @ turn.T, True
+
+
+def _train_none(
+    shapes: Float64, permutation: Indices | None, reference: Float64 | None
+) -> Training:
+    if permutation is not None:
+        raise ValueError("mirror: shapes that stay where they are (align='none') have no axis")
+    if reference is not None:
+        raise ValueError("reference: align='none' estimates no poses and takes none")
+    mean = shapes.mean(axis=0)
+    return Training(mean, mean, shapes - mean, True)
+
+
+class _Still:
+    """No poses: coefficients of shapes as they are."""
+
+    def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
+        self._mean, self._dtype = linear.mean, dtype
+        self._inward = linear.modes.T / linear.units
+        self._outward = linear.modes * linear.units[:, None]
+
+    def project(self, shapes: Floats) -> tuple[Floats, Any]:
+        fine = np.asarray(np.isfinite(shapes).all(axis=(1, 2)))
+        NoPoseError.check(fine, "with a missing or infinite point")
+        deviations = (shapes - self._mean).reshape(len(shapes), -1)
+        return (deviations @ self._inward).astype(self._dtype), None
+
+    def place(self, coefficients: Floats, poses: Any, out: Floats) -> None:
+        deviations = coefficients.astype(np.float64) @ self._outward
+        out[...] = self._mean + deviations.reshape(-1, *self._mean.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,20 +431,23 @@ def _box_poses(shapes: Floats) -> _BoxPoses:
     return _BoxPoses((low + high) / 2, high - low)
 
 
-def _train_box(shapes: Float64, permutation: Indices | None) -> Training:
+def _train_box(shapes: Float64, permutation: Indices | None, reference: Float64 | None) -> Training:
+    if reference is not None:
+        raise ValueError("reference: align='box' estimates poses from boxes and takes none")
     everyone = _with_mirrored(shapes, permutation)
     poses = _box_poses(everyone)
     aligned = (everyone - poses.centre) / poses.size
     mean = aligned.mean(axis=0)
-    return Training(mean, aligned - mean, True)
+    return Training(mean, mean, aligned - mean, True)
 
 
 class _Box:
     """The ASMNet paper's frame: coordinates in units of the landmark box, no rotation removed."""
 
-    def __init__(self, mean: Float64, modes: Float64, units: Float64, dtype: np.dtype[Any]) -> None:
-        self._mean, self._dtype = mean, dtype
-        self._inward, self._outward = modes.T / units, modes * units[:, None]
+    def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
+        self._mean, self._dtype = linear.mean, dtype
+        self._inward = linear.modes.T / linear.units
+        self._outward = linear.modes * linear.units[:, None]
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         poses = _box_poses(shapes)
@@ -305,6 +462,10 @@ class _Box:
 
 
 FRAMES: Mapping[str, Frame] = {
-    "similarity": Frame(_train_similarity, _similarity_projector, {2: 4, 3: 7}),
-    "box": Frame(_train_box, _Box, {2: 0, 3: 0}),
+    "similarity": Frame(
+        _train_similarity, _similarity_projector, ("translation", "scale", "rotation")
+    ),
+    "rigid": Frame(_train_rigid, _Rigid, ("translation", "rotation")),
+    "box": Frame(_train_box, _Box, ()),
+    "none": Frame(_train_none, _Still, ()),
 }

@@ -21,6 +21,7 @@ a face: a limit of 3.3 k never tells them, one of 0.78 k (``tail = 0.8``) mostly
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +29,10 @@ from scipy.stats import chi2
 
 from asmkit._check import as_batch
 from asmkit.alignment import centroid_size
-from asmkit.model import ShapeModel
-from asmkit.priors import Box
+from asmkit.priors import Unbounded
+
+if TYPE_CHECKING:
+    from asmkit.model import ShapeModel
 
 __all__ = ["NETWORK_TAIL", "TAIL", "Plausibility"]
 
@@ -40,7 +43,7 @@ TAIL = 1e-9
 #: The same, for networks that have no other way to say that they see no face.
 NETWORK_TAIL = 0.8
 
-_UNBOUNDED = Box(math.inf)
+_UNBOUNDED = Unbounded()
 
 
 class Plausibility:

@@ -23,6 +23,7 @@ from asmkit.images import as_image
 from asmkit.metrics import auc, ced
 from asmkit.model import ShapeModel
 from asmkit.predictor import Prediction
+from asmkit.quality import QualityCurve
 from asmkit.schemes import Contour, scheme_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "draw_tracks",
     "plot_ced",
     "plot_modes",
+    "plot_quality",
     "plot_training",
     "save_figure",
 ]
@@ -162,6 +164,56 @@ def plot_ced(curves: Mapping[str, npt.ArrayLike], threshold: float = 0.08) -> Fi
     axis.set_ylim(0, 100)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
+    return figure
+
+
+#: What the vertical axes of :func:`plot_quality` say.
+_MEASURES = {
+    "compactness": "variance held",
+    "generalization": "distance of unseen shapes",
+    "specificity": "distance of drawn shapes",
+}
+
+
+def plot_quality(curves: Mapping[str, Sequence[QualityCurve]]) -> Figure:
+    """Draw the quality of shape models against the number of modes, with standard errors.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of QualityCurve
+        Label of a model → what :func:`asmkit.compactness`, :func:`asmkit.generalization` and
+        :func:`asmkit.specificity` gave for it. Each measure has a panel; bands are ± 2 standard
+        errors.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        When there is no curve.
+    """
+    present = {curve.measure for several in curves.values() for curve in several}
+    measures = [name for name in _MEASURES if name in present]
+    if not measures:
+        raise ValueError("curves: got none, expected at least one label with a curve")
+    figure = _figure(3.6 * len(measures), 3.6)
+    panels = dict(zip(measures, figure.subplots(1, len(measures), squeeze=False)[0], strict=True))
+    for number, (label, several) in enumerate(curves.items()):
+        for curve in several:
+            axis, colour = panels[curve.measure], f"C{number}"
+            counts, values, band = curve.n_components, curve.values, 2 * curve.standard_errors
+            axis.plot(counts, values, ".-", color=colour, label=label)
+            axis.fill_between(counts, values - band, values + band, color=colour, alpha=0.2)
+    for name, axis in panels.items():
+        axis.set_title(name, fontsize=10)
+        axis.set_ylabel(_MEASURES[name])
+        axis.set_xlabel("modes")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    panels[measures[0]].legend(fontsize=8)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Pose of a rigid 3-D model from its image points, and the model of a face to use with it.
+"""Pose of a rigid 3-D model from its image points.
 
 One convention, stated here once::
 
@@ -7,34 +7,25 @@ One convention, stated here once::
 ``X`` is a point of the model, ``x`` its image (homogeneous pixels, 0-based pixel centres), ``K``
 the camera matrix of fx, fy, cx, cy. The camera frame is x right, y down, z away from the camera,
 and ``R = I`` is a frontal face. Under perspective λ is the depth of each point,
-``(R X + t)_z``; under scaled orthography it is the same for all points, ``t_z``.
-
-Angles are those of the 300W-LP/AFLW2000 literature, whose frame has y up and z towards the camera::
-
-    R = F R_aflw F,   F = diag(1, -1, -1),   R_aflw = Rx(pitch) Ry(-yaw) Rz(roll)
-
-         | 1    0      0   |        | cos a  0  -sin a |        |  cos a  sin a  0 |
-    Rx = | 0   cos a sin a |   Ry = |   0    1     0   |   Rz = | -sin a  cos a  0 |
-         | 0  -sin a cos a |        | sin a  0   cos a |        |    0      0    1 |
-
-A mirrored face has ``(-yaw, pitch, -roll)``.
+``(R X + t)_z``; under scaled orthography it is the same for all points, ``t_z``. The angles of a
+rotation are those of :mod:`asmkit.rotations`.
 """
 
 from __future__ import annotations
 
-import copy
-import functools
-import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from asmkit._check import as_points, as_shapes
+from asmkit._weights import as_weights
+from asmkit.camera import Camera
+from asmkit.pose_covariance import covariances
+from asmkit.reference_face import face_reference, face_reference_info, reference_schemes
+from asmkit.rotations import euler_to_rotation, rotation_to_euler
 from asmkit.threads import run_chunks
 
 __all__ = [
@@ -51,86 +42,25 @@ __all__ = [
 
 Array = npt.NDArray[np.float64]
 
-_REFERENCES = Path(__file__).parent / "references"
-# Poses a thread takes at least: about a third of a millisecond of work.
+# Poses a thread takes at least: about a third of a millisecond of work by the plain kernel.
 _MIN_CHUNK = 256
+# The same for the robust one, whose poses take a hundred times as long.
+_MIN_ROBUST_CHUNK = 8
 
 
-@dataclass(frozen=True)
-class Camera:
-    """Focal lengths and principal point, in pixels, of a camera without distortion.
+class _Robust(NamedTuple):
+    """How a robust pose is found."""
 
-    Parameters
-    ----------
-    fx, fy
-        Focal lengths, positive.
-    cx, cy
-        Principal point, 0-based pixel centres.
-    is_orthographic
-        Scaled orthography (see :meth:`orthographic`); needs ``fx == fy``.
+    loss: str
+    tuning: float
+    """Where the loss leaves the squares, in standard deviations of the noise of a coordinate."""
+    sampled: bool
 
-    Raises
-    ------
-    ValueError
-        A focal length is not positive, a number is not finite, or an orthographic camera has two
-        different focal lengths.
-    """
 
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    is_orthographic: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not all(math.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy)):
-            raise ValueError(f"camera: got {self}, expected finite numbers")
-        if not (self.fx > 0 and self.fy > 0):
-            raise ValueError(f"camera: got focal lengths {self.fx} and {self.fy}, expected > 0")
-        if self.is_orthographic and self.fx != self.fy:
-            raise ValueError(
-                f"camera: an orthographic camera has one scale, got fx = {self.fx} and "
-                f"fy = {self.fy}; give both the same value"
-            )
-
-    @classmethod
-    def orthographic(cls) -> Camera:
-        """Scaled orthography: ``x = (R X + t)_xy / t_z``, the depth of a face left out.
-
-        It is the only camera here whose rotations stay the same when an image is cropped, shifted
-        or resized, so it needs no knowledge of the original photograph and makes the pose labels of
-        face crops. ``1 / t_z`` is the scale in pixels a unit of the model; a change of the crop
-        changes ``t`` alone.
-        """
-        return cls(1.0, 1.0, 0.0, 0.0, is_orthographic=True)
-
-    @classmethod
-    def default(cls, width: float, height: float) -> Camera:
-        """Guess for a whole, uncropped photograph: focal length of its longer side, centred.
-
-        That is a horizontal view of 53° for a landscape format. Under a wrong focal length mainly
-        the distance is wrong; the angles of a face away from the centre move by a few degrees.
-        """
-        if not (width > 0 and height > 0):
-            raise ValueError(f"image size: got {width} x {height}, expected positive numbers")
-        focal = float(max(width, height))
-        return cls(focal, focal, (width - 1) / 2, (height - 1) / 2)
-
-    def project(self, points: npt.ArrayLike) -> Array:
-        """Image points ``(..., p, 2)`` of points ``(..., p, 3)`` in a *perspective* camera frame.
-
-        Raises
-        ------
-        ValueError
-            The camera is orthographic: its scale belongs to a pose, see :meth:`Pose.project`.
-        """
-        if self.is_orthographic:
-            raise ValueError("an orthographic camera has no scale of its own: use Pose.project")
-        P = np.asarray(points, dtype=np.float64)
-        return self._pixels(P[..., :2] / P[..., 2:])
-
-    def _pixels(self, x: Array) -> Array:
-        return x * (self.fx, self.fy) + (self.cx, self.cy)
+#: Names of robust fits. The tuning constants keep 95 % (Huber) and 98 % (Tukey) of the efficiency
+#: of least squares under Gaussian noise in the plane. Tukey's usual 5.1 (95 %) costs more on real
+#: faces, whose largest deviations are those of their shape and no errors.
+_ROBUST = {"huber": _Robust("huber", 1.5, False), "ransac": _Robust("tukey", 7.0, True)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,18 +74,48 @@ class Pose:
     translation
         ``(n, 3)``, in the unit of the reference.
     reprojection_error
-        ``(n,)``, root of the mean squared distance between given and projected points, in pixels.
+        ``(n,)``, root of the mean squared distance between given and projected points, in pixels;
+        the mean is that of ``weights``.
     success
-        ``(n,)``, False where a shape has no pose: missing (NaN) or all-equal points.
+        ``(n,)``, False where a shape has no pose: fewer than four points of weight, or all of them
+        equal, or their points of the reference on one line.
+    weights
+        ``(n, p)``, how much each point counted in the end: the given weight, times what a robust
+        fit leaves of it; 0 for missing points and where there is no pose. None in a pose that was
+        not solved from points.
+    covariance
+        ``(n, 6, 6)`` where it was asked for, else None. The first three coordinates are a small
+        turn ω (radians) about the centre c of the reference (the mean of its points) along the
+        camera's axes, the last three a shift v in the unit of the reference:
+        ``R X + t`` becomes ``exp(ω) R (X - c) + R c + t + v``. So ω and v are those of R and t
+        where the reference is centred. Under scaled orthography v_z changes the scale alone.
     """
 
     rotation: Array
     translation: Array
     reprojection_error: Array
     success: npt.NDArray[np.bool_]
+    weights: Array | None = None
+    covariance: Array | None = None
 
     def __len__(self) -> int:
         return len(self.rotation)
+
+    @property
+    def inliers(self) -> npt.NDArray[np.bool_]:
+        """Points ``(n, p)`` that had a say in the pose: those whose weight is not 0.
+
+        A missing point is none, nor one that ``robust="ransac"`` takes for wrong. (``"huber"``
+        gives wrong points little weight, but never none.)
+
+        Raises
+        ------
+        ValueError
+            The pose was not solved from points.
+        """
+        if self.weights is None:
+            raise ValueError("inliers: this pose was not solved from points by solve_pnp")
+        return self.weights > 0
 
     def euler(self, convention: str = "aflw") -> Array:
         """Angles ``(n, 3)`` in degrees as yaw, pitch, roll; see :func:`rotation_to_euler`."""
@@ -166,141 +126,67 @@ class Pose:
         X = as_points(reference, "reference", n_dims=3)
         P = X @ self.rotation.transpose(0, 2, 1) + self.translation[:, None]
         depth = self.translation[:, None, 2:] if camera.is_orthographic else P[..., 2:]
-        return camera._pixels(P[..., :2] / depth)
+        return camera.pixels(P[..., :2] / depth)
 
 
-def rotation_to_euler(rotation: npt.ArrayLike, convention: str = "aflw") -> Array:
-    """Angles ``(..., 3)`` in degrees as yaw, pitch, roll of rotations ``(..., 3, 3)``.
-
-    ``convention="aflw"`` is ``R = F Rx(pitch) Ry(-yaw) Rz(roll) F`` with ``F = diag(1, -1, -1)``,
-    the matrices on top of this module: the angles of 300W-LP and AFLW2000-3D. Yaw is in
-    [-90, 90]. Positive yaw turns the nose to the image's right (the subject's left), positive pitch
-    turns it up, positive roll turns the head clockwise in the image. At a yaw of ±90° only the sum
-    or the difference of pitch and roll is defined, and roll is set to 0.
-
-    Raises
-    ------
-    ValueError
-        The last two axes are not 3 x 3, or the convention is unknown.
-    """
-    R = np.asarray(rotation, dtype=np.float64)
-    if R.shape[-2:] != (3, 3):
-        raise ValueError(f"rotation: got shape {R.shape}, expected (..., 3, 3)")
-    return np.degrees(_known(convention)[0](R))
-
-
-def euler_to_rotation(angles_deg: npt.ArrayLike, convention: str = "aflw") -> Array:
-    """Rotations ``(..., 3, 3)`` of angles ``(..., 3)``, degrees as yaw, pitch, roll.
-
-    The inverse of :func:`rotation_to_euler`, which states the conventions.
-
-    Raises
-    ------
-    ValueError
-        The last axis does not hold three angles, or the convention is unknown.
-    """
-    angles = np.asarray(angles_deg, dtype=np.float64)
-    if angles.shape[-1:] != (3,):
-        raise ValueError(f"angles_deg: got shape {angles.shape}, expected (..., 3)")
-    return _known(convention)[1](np.radians(angles))
-
-
-def _aflw_angles(R: Array) -> Array:
-    across = np.hypot(R[..., 0, 0], R[..., 0, 1])
-    # Near ±90° the entries that tell pitch from roll vanish into rounding.
-    locked = across < 1e-8
-    yaw = np.arctan2(-R[..., 0, 2], across)
-    together = np.arctan2(R[..., 1, 0], R[..., 1, 1]) * np.where(yaw < 0, -1.0, 1.0)
-    pitch = np.where(locked, together, np.arctan2(R[..., 1, 2], R[..., 2, 2]))
-    roll = np.where(locked, 0.0, np.arctan2(-R[..., 0, 1], R[..., 0, 0]))
-    return np.stack([yaw, pitch, roll], axis=-1)
-
-
-def _aflw_rotation(angles: Array) -> Array:
-    cy, cp, cr = np.moveaxis(np.cos(angles), -1, 0)
-    sy, sp, sr = np.moveaxis(np.sin(angles), -1, 0)
-    entries = [
-        *(cy * cr, -cy * sr, -sy),
-        *(sp * sy * cr + cp * sr, cp * cr - sp * sy * sr, sp * cy),
-        *(cp * sy * cr - sp * sr, -cp * sy * sr - sp * cr, cp * cy),
-    ]
-    return np.stack(entries, axis=-1).reshape(*angles.shape[:-1], 3, 3)
-
-
-_Conversion = tuple[Callable[[Array], Array], Callable[[Array], Array]]
-#: Names of Euler conventions: (rotation to yaw, pitch, roll in radians; the inverse).
-_CONVENTIONS: dict[str, _Conversion] = {"aflw": (_aflw_angles, _aflw_rotation)}
-
-
-def _known(convention: str) -> _Conversion:
-    if convention not in _CONVENTIONS:
-        raise ValueError(f"convention: got {convention!r}, expected one of {sorted(_CONVENTIONS)}")
-    return _CONVENTIONS[convention]
-
-
-def face_reference(scheme: str = "ibug68") -> Array:
-    """3-D face ``(p, 3)`` in a landmark scheme, to give to :func:`solve_pnp`.
-
-    Centred (zero mean), exactly mirror-symmetric in x, x right, y down, z away from the camera
-    (the nose is negative); the distance of the outer eye corners is 1. With
-    :meth:`Camera.orthographic` its angles follow the AFLW2000-3D labels.
-
-    It is an *estimate of a mean face shape*, computed from the published landmarks and angles of
-    AFLW2000-3D (the even-numbered rows of a table of 1000 of its faces), and no scan of anybody:
-    its z is as good as those labels, which are themselves the fit of a face model. AFLW2000-3D is
-    distributed by its authors for research: see :func:`face_reference_info` for the full record.
-
-    Raises
-    ------
-    ValueError
-        No reference is known for this scheme.
-    """
-    return np.array(_reference_record(scheme)["points"], dtype=np.float64)
-
-
-def face_reference_info(scheme: str = "ibug68") -> dict[str, Any]:
-    """Record of :func:`face_reference`: source, licence, method, rows, accuracy, units."""
-    record = copy.deepcopy(_reference_record(scheme))
-    del record["points"]
-    return record
-
-
-def reference_schemes() -> list[str]:
-    """Names of the landmark schemes that :func:`face_reference` knows."""
-    return sorted(path.stem for path in _REFERENCES.glob("*.json"))
-
-
-@functools.cache
-def _reference_record(scheme: str) -> dict[str, Any]:
-    known = reference_schemes()
-    if scheme not in known:
-        raise ValueError(f"scheme: no reference face for {scheme!r}, expected one of {known}")
-    text = (_REFERENCES / f"{scheme}.json").read_text(encoding="utf-8")
-    record: dict[str, Any] = json.loads(text)
-    return record
-
-
-def solve_pnp(points: npt.ArrayLike, reference: npt.ArrayLike, camera: Camera) -> Pose:
+def solve_pnp(
+    points: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    camera: Camera,
+    *,
+    weights: npt.ArrayLike | None = None,
+    robust: str | None = None,
+    noise: float | None = None,
+    covariance: bool = False,
+    n_samples: int = 200,
+    seed: int = 0,
+) -> Pose:
     """Poses that minimise the reprojection error of a rigid reference, all shapes in one call.
 
-    Minimises ``sum_j |x_j - K (R X_j + t) / λ|²``, in pixels, over rotations and translations with
-    every point in front of the camera. The start is the weak-perspective pose along the ray to the
-    shape's centre, from the best affine image of the reference; Gauss-Newton steps follow, damped
-    (Levenberg-Marquardt) wherever they would raise the error, to convergence. A shape may look much
-    alike from two poses, mirrored in depth: where the noise leaves that open both are refined, and
-    the better one is returned. A flat reference under scaled orthography has two *equally* good
-    poses, of which one is returned.
+    Minimises ``sum_j w_j |x_j - K (R X_j + t) / λ|²``, in pixels, over rotations and translations
+    with every point in front of the camera. The start is the weak-perspective pose along the ray to
+    the shape's centre, from the best affine image of the reference; Gauss-Newton steps follow,
+    damped (Levenberg-Marquardt) wherever they would raise the error, to convergence. A shape may
+    look much alike from two poses, mirrored in depth: where the noise leaves that open both are
+    refined, and the better one is returned. A flat reference under scaled orthography has two
+    *equally* good poses, of which one is returned.
+
+    Least squares follow a single wrong point wherever it goes. With ``robust`` the squares are
+    replaced by a loss that grows more slowly from some multiple of the noise on: ``"huber"`` makes
+    it grow linearly, from the least-squares pose, which bears a few points that are off.
+    ``"ransac"`` bounds it (Tukey's biweight): points anywhere, up to about 40 % of them, then have
+    next to no influence. Its start is the pose that half of the points agree on best, among those
+    of random minimal sets (four points, scaled orthography) and their refinements. (RANSAC with a
+    threshold that nobody has to know: the least median of squares, then an M-estimate.)
 
     Parameters
     ----------
     points
-        ``(n, p, 2)`` image points. All is computed and returned in float64. A shape with a missing
-        (NaN) point has no pose.
+        ``(n, p, 2)`` image points. All is computed and returned in float64. Missing (NaN) points
+        are left out.
     reference
         ``(p, 3)``, p >= 4 and not all on one line. (Four points sometimes have a local minimum
         that is not the best one; from six on none was met.)
     camera
         Perspective, or :meth:`Camera.orthographic`.
+    weights
+        ``(p,)`` or ``(n, p)``, finite, at least 0. A point of weight 0 does not count, one of
+        weight 2 counts as two. Only their ratios within a shape matter to its pose.
+    robust
+        None (least squares), ``"huber"`` or ``"ransac"``.
+    noise
+        Standard deviation in pixels of each coordinate of a point (of weight 1), for the robust
+        losses and the covariance. By default it is estimated for each shape from its own points.
+    covariance
+        Also give :attr:`Pose.covariance`, of first order in the noise: that of Gauss-Newton at the
+        solution. It takes the noise for independent between points, with variances inverse to the
+        weights. Where a reference does not have the true proportions of what is seen, its misfit is
+        part of the noise.
+    n_samples
+        Minimal sets that ``"ransac"`` tries for each shape. With a share of ε wrong points a set is
+        free of them with probability ``(1 - ε)⁴``.
+    seed
+        Chooses the sets, which are the same for all shapes: the same input gives the same pose.
 
     Returns
     -------
@@ -310,31 +196,111 @@ def solve_pnp(points: npt.ArrayLike, reference: npt.ArrayLike, camera: Camera) -
     Raises
     ------
     ValueError
-        Wrong shapes, infinite values, fewer than four points, a reference on one line.
+        Wrong shapes, infinite values, fewer than four points, a reference on one line, weights that
+        are negative or not finite, a noise or a number of samples that is not positive, an unknown
+        robust fit.
     TypeError
         ``camera`` is no :class:`Camera`.
     """
-    # numba takes half a second to import: only those who solve poses pay for it.
-    from asmkit._kernels.pnp import solve
-
     if not isinstance(camera, Camera):
         raise TypeError(f"camera: got {type(camera).__name__}, expected asmkit.Camera")
+    if robust is not None and robust not in _ROBUST:
+        raise ValueError(f"robust: got {robust!r}, expected None or one of {sorted(_ROBUST)}")
+    if noise is not None and not 0 < noise < math.inf:
+        raise ValueError(f"noise: got {noise}, expected a positive number of pixels")
+    if n_samples < 1:
+        raise ValueError(f"n_samples: got {n_samples}, expected at least 1")
     X = as_points(reference, "reference", n_dims=3).astype(np.float64)
-    x = as_shapes(points, "points", n_points=len(X), n_dims=2, allow_nan=True)
-    # One layout for the kernel, whatever came: a read-only array would compile a second kernel.
-    x = np.require(x, np.float64, ("C", "A", "W"))
-    model, present, moments, radius, back = _principal_frame(X)
-    ratio = (camera.fy / camera.fx) ** 2
-    intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
-    lens = np.array([*intrinsics, ratio, not camera.is_orthographic], dtype=np.float64)
-    n = len(x)
-    R, t, rms = np.empty((n, 3, 3)), np.empty((n, 3)), np.empty(n)
+    given = as_shapes(points, "points", n_points=len(X), n_dims=2, allow_nan=True)
+    # One layout for the kernels, whatever came: a read-only array would compile a second kernel.
+    x: Array = np.require(given, np.float64, ("C", "A", "W"))
+    problem = _Problem(camera, X)
+    prior = None if weights is None else as_weights(weights, x)
+    if robust is not None:
+        prior = as_weights(None, x) if prior is None else prior
+        draws = np.random.default_rng(seed).random((n_samples, 4))
+        solved = problem.robust(x, prior, _ROBUST[robust], draws, noise or 0.0)
+    elif prior is not None:
+        solved = problem.weighted(x, prior)
+    else:
+        solved = problem.plain(x)
+    R, t, rms, counted = solved
+    spread = None
+    if covariance:
+        loss = None if robust is None else _ROBUST[robust].loss
+        q = np.broadcast_to(1.0, counted.shape) if prior is None else prior
+        spread = covariances(x, X, camera, R, t, q, counted, noise, loss)
+    return Pose(R, t, rms, np.isfinite(rms), counted, spread)
 
-    def work(start: int, stop: int) -> None:
-        solve(x, lens, model, present, moments, radius, back, start, stop, R, t, rms)
 
-    run_chunks(work, n, _MIN_CHUNK)
-    return Pose(R, t, rms, np.isfinite(rms))
+_Solved = tuple[Array, Array, Array, Array]
+
+
+class _Problem:
+    """A camera and a reference as the kernels want them."""
+
+    def __init__(self, camera: Camera, X: Array) -> None:
+        ratio = (camera.fy / camera.fx) ** 2
+        intrinsics = (camera.fx, camera.fy, camera.cx, camera.cy)
+        self.lens = np.array([*intrinsics, ratio, not camera.is_orthographic], dtype=np.float64)
+        self.model, self.present, self.moments, self.radius, self.back = _principal_frame(X)
+
+    # numba takes half a second to import: only those who solve poses pay for it, and those who
+    # solve them in one way do not wait until the other ways are compiled.
+
+    def plain(self, x: Array) -> _Solved:
+        from asmkit._kernels.pnp import solve
+
+        R, t, rms = _room(len(x))
+
+        def work(start: int, stop: int) -> None:
+            fixed = (self.model, self.present, self.moments, self.radius, self.back)
+            solve(x, self.lens, *fixed, start, stop, R, t, rms)
+
+        run_chunks(work, len(x), _MIN_CHUNK)
+        failed = np.flatnonzero(np.isnan(rms))
+        if not failed.size:
+            return R, t, rms, np.broadcast_to(1.0, x.shape[:2])
+        # A shape is solved alike, bit for bit, whether or not others miss points.
+        counted = np.ones(x.shape[:2])
+        again = self.weighted(x[failed], as_weights(None, x[failed]))
+        incomplete = np.isnan(x[failed]).any(axis=(1, 2))
+        for array, found in zip((R, t, rms, counted), again, strict=True):
+            array[failed[incomplete]] = found[incomplete]
+        counted[failed[~incomplete]] = 0.0
+        return R, t, rms, counted
+
+    def weighted(self, x: Array, prior: Array) -> _Solved:
+        from asmkit._kernels.weighted_pnp import solve_weighted
+
+        R, t, rms = _room(len(x))
+
+        def work(start: int, stop: int) -> None:
+            solve_weighted(x, prior, self.lens, self.model, self.back, start, stop, R, t, rms)
+
+        run_chunks(work, len(x), _MIN_CHUNK)
+        return R, t, rms, np.where(np.isnan(rms)[:, None], 0.0, prior)
+
+    def robust(self, x: Array, prior: Array, how: _Robust, draws: Array, noise: float) -> _Solved:
+        from asmkit._kernels import weighted_pnp
+
+        kind = {"huber": weighted_pnp.HUBER, "tukey": weighted_pnp.TUKEY}[how.loss]
+        chosen = draws if how.sampled else draws[:0]
+        R, t, rms = _room(len(x))
+        counted = np.empty_like(prior)
+
+        def work(start: int, stop: int) -> None:
+            weighted_pnp.solve_robust(
+                *(x, prior, self.lens, self.model, self.back, chosen, kind, how.tuning, noise),
+                *(start, stop, R, t, rms, counted),
+            )
+
+        run_chunks(work, len(x), _MIN_ROBUST_CHUNK)
+        return R, t, rms, counted
+
+
+def _room(n: int) -> tuple[Array, Array, Array]:
+    return np.empty((n, 3, 3)), np.empty((n, 3)), np.empty(n)
 
 
 def head_rotations(points: npt.ArrayLike, scheme: str | None) -> Array:
@@ -345,7 +311,7 @@ def head_rotations(points: npt.ArrayLike, scheme: str | None) -> Array:
     Parameters
     ----------
     points
-        ``(n, p, 2)``.
+        ``(n, p, 2)``; missing (NaN) points are left out.
     scheme
         Name of the landmark scheme, where it has one.
 

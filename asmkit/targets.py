@@ -120,17 +120,14 @@ def smooth_targets(
     chosen = default_normalizer(known) if normalizer is None else normalizer
     distance = normalizing_distance(given, chosen, known)
     smoothed = model.smooth(given, n_components, prior)
-    part = model if n_components is None else model.truncate(n_components)
-    variances = part.explained_variance_
-    standardized = part.transform(given) / np.sqrt(variances)
-    clamped = prior.apply(standardized, variances) != standardized
+    clamped = model.clamped(given, n_components, prior)
     moved = np.linalg.norm(smoothed.astype(np.float64) - given, axis=-1) / distance[:, None]
     report = TargetReport(
         normalizer=chosen if isinstance(chosen, str) else "given",
         displacement_per_landmark=moved.mean(axis=0) if len(moved) else np.zeros(given.shape[1]),
         displacement_per_shape=moved.mean(axis=1),
-        n_clamped=int(clamped.any(axis=1).sum()),
-        clamped_per_mode=clamped.sum(axis=0),
+        n_clamped=clamped.n_changed,
+        clamped_per_mode=clamped.changed_per_mode,
     )
     return SmoothedTargets(smoothed, report)
 

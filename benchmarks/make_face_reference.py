@@ -2,10 +2,8 @@
 
     python benchmarks/make_face_reference.py DATA/aflw2000/pose68.csv [--write FILE]
 
-A scaled-orthographic image of a rigid face X under the labelled rotation R_i is
-``u_i = s_i P R_i X + t_i`` (P drops z). Given the scales, X is the solution of a linear least
-squares problem in 3 unknowns a point; given X, each scale is a division. The two alternate. Every
-face also enters mirrored (points swapped, angles (-yaw, pitch, -roll)), which makes X symmetric.
+The estimate is that of ``asmkit.fit_reference`` from the landmarks and the labelled rotations,
+each face also mirrored.
 
 Only even-numbered rows (the first is row 0) make the reference; the odd rows measure it, by
 ``solve_pnp`` with ``Camera.orthographic()``, nothing fitted. The two halves are also exchanged.
@@ -37,27 +35,10 @@ def read_table(path: Path) -> tuple[Array, Array]:
     return values[:, :3], values[:, 3:].reshape(len(values), -1, 2)
 
 
-def estimate_reference(
-    points: Array, angles_deg: Array, mirror: Array, n_sweeps: int = 100
-) -> Array:
-    """Mean face (p, 3): alternate the linear solve for the points with the scale of each face."""
-    faces = np.concatenate([points, points[:, mirror] * [-1, 1]])
-    faces -= faces.mean(axis=1, keepdims=True)
-    projections = euler_to_rotation(np.concatenate([angles_deg, angles_deg * [-1, 1, -1]]))[:, :2]
-    normal = np.einsum("nki,nkj->ij", projections, projections)
-    scales = np.sqrt((faces**2).sum(axis=(1, 2)))
-    X = np.zeros((points.shape[1], 3))
-    for _ in range(n_sweeps):
-        sums = np.einsum("nki,npk->ip", projections, faces / scales[:, None, None])
-        X = np.linalg.solve(normal, sums).T
-        X /= np.linalg.norm(X)
-        images = np.einsum("nki,pi->npk", projections, X)
-        scales = (images * faces).sum(axis=(1, 2)) / (images**2).sum(axis=(1, 2))
-    return X
-
-
-def normalised(X: Array, mirror: Array) -> Array:
-    """Symmetric to the last bit, zero mean, the outer eye corners at distance 1, six decimals."""
+def estimate_reference(points: Array, angles_deg: Array) -> Array:
+    """Mean face (p, 3), the outer eye corners at distance 1, six decimals."""
+    mirror = np.array(asmkit.scheme("ibug68").mirror)
+    X = asmkit.fit_reference(points, euler_to_rotation(angles_deg), mirror=mirror)
     X = (X - X.mean(axis=0)) / np.linalg.norm(X[36] - X[45])
     X = np.round((X + X[mirror] * [-1, 1, 1]) / 2, 6)
     return np.asarray((X + X[mirror] * [-1, 1, 1]) / 2)
@@ -66,7 +47,7 @@ def normalised(X: Array, mirror: Array) -> Array:
 def mean_absolute_error(X: Array, points: Array, angles_deg: Array) -> Array:
     """Of yaw, pitch and roll, in degrees."""
     angles = asmkit.solve_pnp(points, X, asmkit.Camera.orthographic()).euler()
-    return np.abs((angles - angles_deg + 180) % 360 - 180).mean(axis=0)
+    return np.asarray(np.abs((angles - angles_deg + 180) % 360 - 180).mean(axis=0))
 
 
 def main() -> None:
@@ -76,19 +57,18 @@ def main() -> None:
     arguments = parser.parse_args()
 
     angles, points = read_table(arguments.table)
-    mirror = np.array(asmkit.scheme("ibug68").mirror)
     usable = (np.abs(angles) <= LIMIT_DEG).all(axis=1)
     even = np.arange(len(angles)) % 2 == 0
     errors = {}
     for name, makes in (("even", even), ("odd", ~even)):
         made, unseen = makes & usable, ~makes & usable
-        X = normalised(estimate_reference(points[made], angles[made], mirror), mirror)
+        X = estimate_reference(points[made], angles[made])
         errors[name] = mean_absolute_error(X, points[unseen], angles[unseen])
         print(f"made from {made.sum()} {name} rows, MAE on the {unseen.sum()} others (degrees):")
         print("  yaw {:.2f}  pitch {:.2f}  roll {:.2f}".format(*errors[name]))
     if arguments.write:
         made = even & usable
-        X = normalised(estimate_reference(points[made], angles[made], mirror), mirror)
+        X = estimate_reference(points[made], angles[made])
         write_record(arguments.write, X, int(made.sum()), errors["even"])
 
 

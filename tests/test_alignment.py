@@ -149,6 +149,16 @@ def test_leading_axes_are_batch_and_broadcast(rng, d):
     assert similarity(source, target[:0]).rotation.shape == (0, d, d)
 
 
+@dims
+def test_memory_layout_changes_no_bit(rng, d):
+    shapes = family(rng, 20, d=d)
+    turned = np.ascontiguousarray(shapes.T).T
+    assert np.array_equal(
+        similarity(shapes[0], turned).matrix, similarity(shapes[0], shapes).matrix
+    )
+    assert np.array_equal(generalized_procrustes(turned).mean, generalized_procrustes(shapes).mean)
+
+
 def test_apply_keeps_float32_and_missing_points(rng):
     T = random_similarity(rng, 1, 2)
     points = rng.normal(size=(1, 4, 2)).astype(np.float32)
@@ -194,13 +204,19 @@ def test_bad_weights_are_refused(rng, weights, message):
         similarity(family(rng, 1)[0], family(rng, 1)[0], weights)
 
 
-def test_mismatched_and_missing_points_are_refused(rng):
+def test_mismatched_missing_and_infinite_points_are_refused(rng):
     shapes = family(rng, 2)
     with pytest.raises(ValueError, match="expected 9"):
         similarity(shapes[0], shapes[1, :8])
     shapes[1, 4] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
+    for first, second in ((shapes[0], shapes[1]), (shapes[1], shapes[0])):
+        with pytest.raises(ValueError, match="NaN"):
+            procrustes_distance(first, second)
+    shapes[1, 4] = np.inf
+    with pytest.raises(ValueError, match="infinite"):
         similarity(shapes[0], shapes[1])
+    with pytest.raises(ValueError, match="infinite"):
+        generalized_procrustes(shapes)
 
 
 def test_a_similarity_of_scale_zero_has_no_inverse():
@@ -351,3 +367,105 @@ def test_real_shapes_converge_in_a_few_sweeps(data_dir, name):
     assert found.n_iterations <= 12
     assert relative_distance(found.transforms.apply(found.aligned), shapes) < 1e-12
     assert np.abs(found.aligned.mean(axis=0) - found.mean).max() < 1e-12
+
+
+@dims
+def test_history_never_rises_and_ends_in_the_objective(rng, d):
+    # Shapes with little in common: here a full step can overshoot.
+    for spread in (0.1, 1.0, 3.0):
+        found = generalized_procrustes(family(rng, 12, d=d, spread=spread))
+        (history,) = found.history
+        assert len(history) == found.n_iterations + 1
+        assert np.all(np.diff(history) <= 1e-13)
+        assert history[-1] == found.objective
+        cos = np.sqrt(1 - procrustes_distance(found.mean, found.aligned) ** 2)
+        assert found.objective == pytest.approx(-np.log(cos).mean(), rel=1e-6)
+        assert history[0] > history[-1]
+
+
+# defects of other packages
+
+
+@dims
+def test_peer_defect_d6_norm_matching_scale_fits_worse(rng, d):
+    source, targets = family(rng, 1, d=d)[0], family(rng, 20, d=d, spread=0.3)
+    best = similarity(source, targets)
+    ratio = size_of(targets) / size_of(source)
+    moved = best.translation + np.squeeze(
+        (best.scale - ratio)[:, None, None] * best.rotation @ source.mean(axis=0)[:, None], -1
+    )
+    matched = Similarity(ratio, best.rotation, moved)
+    for i in range(20):
+        one = Similarity(best.scale[i], best.rotation[i], best.translation[i])
+        other = Similarity(matched.scale[i], matched.rotation[i], matched.translation[i])
+        assert fit_error(one, source, targets[i]) < fit_error(other, source, targets[i])
+    cos = np.sqrt(1 - procrustes_distance(source, targets) ** 2)
+    assert best.scale == pytest.approx(cos * ratio, rel=1e-9)
+
+
+def norm_matching_mean(shapes, sweeps=100):
+    """Generalised Procrustes as other packages have it: sizes matched, means of the targets."""
+    shapes = shapes - shapes.mean(axis=1, keepdims=True)
+    shapes = shapes / size_of(shapes)[:, None, None]
+    mean = shapes[0]
+    for _ in range(sweeps):
+        left, _, right = np.linalg.svd(np.einsum("pd,npe->nde", mean, shapes))
+        flip = np.ones((len(shapes), shapes.shape[2]))
+        flip[:, -1] = np.sign(np.linalg.det(left @ right))
+        turned = shapes @ np.swapaxes((left * flip[:, None]) @ right, 1, 2)
+        mean = turned.mean(axis=0)
+        mean = mean / np.linalg.norm(mean)
+    return mean
+
+
+@pytest.mark.parametrize("name", ["300w/test_common", "hands", "bone"])
+def test_peer_defect_d6_the_objective_is_at_most_that_of_norm_matching(data_dir, name):
+    if name == "bone":
+        shapes = np.load(data_dir / "shapes3d" / "bone3d.npz")["points"].astype(np.float64)
+    else:
+        shapes = read_shapes(str(data_dir / name / "*.pts"))[:120]
+
+    def objective(mean):
+        return -0.5 * np.log(1 - procrustes_distance(mean, shapes) ** 2).mean()
+
+    found = generalized_procrustes(shapes)
+    assert found.objective == pytest.approx(objective(found.mean), rel=1e-9)
+    assert found.objective < objective(norm_matching_mean(shapes))
+
+
+def test_peer_defect_d7_units_reference_convergence_and_mean_of_the_aligned(rng):
+    shapes = family(rng)
+    found = [generalized_procrustes(scale * shapes, shapes[3]) for scale in (1e-9, 1.0, 1e9)]
+    # A tolerance in the units of the points would stop at once or never.
+    assert len({one.n_iterations for one in found}) == 1
+    assert all(one.converged for one in found)
+    assert relative_distance(found[0].mean, found[2].mean) < 1e-12
+    assert not generalized_procrustes(shapes, max_iterations=1).converged
+    assert np.abs(found[1].aligned.mean(axis=0) - found[1].mean).max() < 1e-11
+    assert similarity(found[1].mean, shapes[3]).rotation == pytest.approx(np.eye(2), abs=1e-9)
+    shapes[5] = 7.0
+    with pytest.raises(ValueError, match=r"coincide in 1 .* number 5"):
+        generalized_procrustes(shapes)
+
+
+@dims
+def test_peer_defect_d15_no_reflection_by_default_scaled_capped_and_silent(rng, d, capsys):
+    shapes = family(rng, 12, d=d, spread=0.5)
+    shapes[::2] *= [-1] + [1] * (d - 1)
+    found = generalized_procrustes(shapes, max_iterations=7)
+    assert found.n_iterations <= 7
+    assert np.linalg.det(found.transforms.rotation) == pytest.approx(np.ones(12), abs=1e-12)
+    cos = np.sqrt(1 - procrustes_distance(found.mean, shapes) ** 2)
+    assert found.transforms.scale == pytest.approx(cos * size_of(shapes), rel=1e-9)
+    assert capsys.readouterr() == ("", "")
+
+
+@dims
+def test_peer_defect_d16_the_reference_is_renewed_in_every_sweep(rng, d):
+    shapes = family(rng, d=d, spread=0.2)
+    found = generalized_procrustes(shapes, shapes[0])
+    assert found.n_iterations > 2
+    assert procrustes_distance(found.mean, shapes[0]) > 0.05
+    once = generalized_procrustes(shapes, shapes[0], max_iterations=1)
+    assert procrustes_distance(once.mean, found.mean) > 1e-6
+    assert once.objective > found.objective

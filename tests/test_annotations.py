@@ -54,6 +54,7 @@ def test_an_annotation_checks_and_converts_its_parts():
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
+        ({"points": [[1, 2]], "labels": ("a", "b")}, "2 labels for 1 points"),
         ({"points": [1, 2]}, r"points: got shape \(2,\)"),
         ({"points": [[1, np.inf]]}, "infinite"),
         ({"points": np.zeros((0, 2))}, "without any point"),
@@ -108,14 +109,14 @@ def test_comments_in_an_old_encoding_do_no_harm(tmp_path):
     assert np.array_equal(read(path)[0].points, TRIANGLE)
 
 
-def test_d18_the_first_pixel_is_1_on_disk_and_0_in_memory(tmp_path):
+def test_peer_defect_d18_the_first_pixel_is_1_on_disk_and_0_in_memory(tmp_path):
     (annotation,) = read(pts_file(tmp_path, "n_points: 1\n{\n1 1\n}"))
     assert annotation.points.tolist() == [[0, 0]]
     write(tmp_path / "back.pts", [annotation])
     assert "\n1.0 1.0\n" in (tmp_path / "back.pts").read_text()
 
 
-def test_d11_nothing_of_a_pts_file_is_lost(tmp_path):
+def test_peer_defect_d11_nothing_of_a_pts_file_is_lost(tmp_path):
     (solid,) = read(pts_file(tmp_path, "n_points: 2\n{ 1 2 3\n4 5 6.125\n}"))
     assert solid.points.tolist() == [[0, 1, 3], [3, 4, 6.125]]  # z is no pixel index
     with pytest.raises(FormatError, match="n_points: 3, but 2 points follow"):
@@ -278,12 +279,41 @@ def test_a_box_that_is_missing_in_a_list_is_that_of_the_points(tmp_path, face98)
     assert read(tmp_path / "out.txt")[1].box.tolist() == [*low, *(high - low)]
 
 
-def test_an_image_elsewhere_is_written_with_its_whole_path(tmp_path, face98):
+def test_an_image_elsewhere_is_named_from_the_list_and_found_where_it_is_said_to_be(
+    tmp_path, face98
+):
     (tmp_path / "photos").mkdir()
     image = tmp_path / "photos" / "a.png"
     image.touch()
-    write(tmp_path / "lists" / "out.txt", [Annotation(face98, image=image)])
-    assert read(tmp_path / "lists" / "out.txt")[0].image == image
+    path = tmp_path / "lists" / "out.txt"
+    write(path, [Annotation(face98, image=image)])
+    assert path.read_text().split()[-1] == "../photos/a.png"
+    assert read(path)[0].image is None
+    assert read(path, images=tmp_path / "photos")[0].image == image
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "sub/../../secret.png", "{root}/secret.png", "..\\secret.png"]
+)
+def test_a_name_in_a_file_leads_only_downwards(tmp_path, face98, name):
+    (tmp_path / "secret.png").touch()
+    folder = tmp_path / "faces"
+    (folder / "sub").mkdir(parents=True)
+    path = pts_file(folder, wflw_line(face98, name.format(root=tmp_path)), "list.txt")
+    assert read(path)[0].image is None
+    with pytest.raises(FileNotFoundError, match="no image for 1 of 1"):
+        read(path, require_images=True)
+    (folder / "secret.png").touch()  # beside the file, only the last part of the name counts
+    assert read(path)[0].image == folder / "secret.png"
+
+
+@pytest.mark.parametrize("name", ["sub/a.png", "sub\\a.png", "./sub/a.png"])
+def test_a_name_below_the_folder_is_followed_in_either_spelling(tmp_path, face98, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").touch()
+    (face,) = read(pts_file(tmp_path, wflw_line(face98, name), "list.txt"))
+    assert face.image == tmp_path / "sub" / "a.png"
+    assert face.attributes["image_name"] == name
 
 
 def test_what_a_list_cannot_hold_is_not_written(tmp_path, face98):

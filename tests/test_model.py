@@ -520,7 +520,12 @@ def test_a_number_of_modes_that_cannot_be_is_refused(rng, wrong):
         ShapeModel(wrong).fit(family(rng))
 
 
-@pytest.mark.parametrize("wrong", [True, "5", None])
+def test_an_unknown_rule_for_the_number_of_modes_names_the_known(rng):
+    with pytest.raises(ValueError, match=r"'5'.*broken-stick"):
+        ShapeModel("5").fit(family(rng))
+
+
+@pytest.mark.parametrize("wrong", [True, None, 5j])
 def test_a_number_of_modes_of_the_wrong_type_is_refused(rng, wrong):
     with pytest.raises(TypeError, match="n_components"):
         ShapeModel(wrong).fit(family(rng))
@@ -682,7 +687,7 @@ def test_a_shape_without_width_has_no_box(rng):
 def test_a_shape_orthogonal_to_the_mean_is_refused(rng):
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     model = ShapeModel(1).fit(square + 0.01 * rng.normal(size=(20, 4, 2)))
-    model.mean_ = (square - 0.5) / np.sqrt(2)
+    model.mean_ = model.reference_ = (square - 0.5) / np.sqrt(2)
     shapes = np.tile(square, (5000, 1, 1))
     shapes[4321] *= [-1, 1]
     for method in METHODS:
@@ -701,7 +706,7 @@ def test_shapes_of_another_model_are_refused(rng):
 
 
 def test_an_unknown_frame_is_refused(rng):
-    with pytest.raises(ValueError, match="expected one of similarity, box"):
+    with pytest.raises(ValueError, match="expected one of similarity, rigid, box, none"):
         ShapeModel(align="affine").fit(family(rng))
 
 
@@ -722,7 +727,12 @@ def test_an_unfitted_model_says_so(rng, method):
 
 def test_the_model_is_a_scikit_learn_estimator(rng):
     model = ShapeModel(3, align="box", mirror=list(range(9)))
-    assert model.get_params() == {"n_components": 3, "align": "box", "mirror": list(range(9))}
+    assert model.get_params() == {
+        "n_components": 3,
+        "align": "box",
+        "mirror": list(range(9)),
+        "robust": False,
+    }
     copy = clone(model).set_params(n_components=2)
     assert model.n_components == 3
     shapes = family(rng)
@@ -844,7 +854,7 @@ def test_any_changed_byte_is_a_format_error_or_harmless(saved, rng):
         ({"kind": "something else"}, "does not hold"),
         ({"kind": None}, "kind"),
         ({"kind": np.zeros(3)}, "does not hold"),
-        ({"version": 2}, "update asmkit"),
+        ({"version": 3}, "update asmkit"),
         ({"version": 0}, "version 0"),
         ({"version": "x"}, "expected the file of an asmkit shape model"),
         ({"components": None}, "components"),

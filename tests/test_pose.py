@@ -307,10 +307,11 @@ def test_a_shape_without_a_pose_is_a_result_and_harms_no_other(rng, camera):
     points, _ = noisy_images(rng, 6, camera)
     alone = solve_pnp(points, face_reference(), camera)
     points[1] = points[1, 0]
-    points[3, 17] = np.nan
+    points[3, 3:] = np.nan
     points[4] = np.nan
     pose = solve_pnp(points, face_reference(), camera)
     np.testing.assert_array_equal(pose.success, [True, False, True, False, False, True])
+    np.testing.assert_array_equal(pose.weights, pose.success[:, None] * np.ones((6, 68)))
     for array in (pose.rotation, pose.translation, pose.reprojection_error, pose.euler()):
         assert np.isnan(array[~pose.success]).all()
         assert np.isfinite(array[pose.success]).all()

@@ -213,9 +213,12 @@ def test_modules_import_one_way() -> None:
     [
         ("torch", ("asmkit.nn",)),
         ("numba", ("asmkit._kernels",)),
-        ("sklearn", ("asmkit.model", "asmkit.nn")),
+        ("sklearn", ("asmkit.model", "asmkit.nn", "asmkit.quality")),
         ("click", ("asmkit.cli",)),
         ("matplotlib", ("asmkit.plotting",)),
+        ("dask", ("asmkit.distributed",)),
+        ("zarr", ("asmkit.shape_store",)),
+        ("pyarrow", ("asmkit.shape_store",)),
     ],
 )
 def test_a_heavy_package_lives_in_one_place(package: str, homes: tuple[str, ...]) -> None:

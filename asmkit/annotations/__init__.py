@@ -1,27 +1,37 @@
 """Landmark annotations: read and write files in the formats of the field.
 
-A format is one module with ``read`` and ``write``, entered once in the table below.
+A format is one module with ``read`` and ``encode``, entered once in the table in ``formats``.
 """
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.annotations import pts, wflw
 from asmkit.annotations._annotation import Annotation
-from asmkit.errors import FormatError
+from asmkit.annotations._reading import IMAGE_SUFFIXES, ReadOptions, check_size, images_by_stem
+from asmkit.annotations._writing import write_files
+from asmkit.annotations.formats import (
+    ANNOTATION_SUFFIXES,
+    FORMATS,
+    Format,
+    format_of,
+    looks_like_annotations,
+)
 
 __all__ = [
     "ANNOTATION_SUFFIXES",
+    "FORMATS",
     "IMAGE_SUFFIXES",
     "Annotation",
+    "Format",
+    "plan_files",
     "read",
     "read_shapes",
     "stack_points",
@@ -31,40 +41,43 @@ __all__ = [
 PathLike = str | os.PathLike[str]
 
 
-@dataclass(frozen=True)
-class _Format:
-    read: Callable[[Path], list[Annotation]]
-    write: Callable[[Path, list[Annotation]], None]
-    sniff: Callable[[Path], bool]  # a folder also holds other files of this suffix
-
-
-_FORMATS: Mapping[str, _Format] = {
-    ".pts": _Format(pts.read, pts.write, sniff=lambda path: True),
-    ".txt": _Format(wflw.read, wflw.write, wflw.sniff),
-}
-
-#: Suffixes of the files that hold annotations.
-ANNOTATION_SUFFIXES = tuple(_FORMATS)
-
-#: Suffixes of the images that belong to annotations; of two images with one name, the earlier wins.
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
-
-
-def read(path: PathLike, *, require_images: bool = False) -> list[Annotation]:
+def read(
+    path: PathLike,
+    *,
+    format: str | None = None,
+    images: PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    max_bytes: int | None = None,
+    require_images: bool = False,
+) -> list[Annotation]:
     """Read the annotations of a file, or of all files in a folder.
 
     Parameters
     ----------
     path : path
-        A file (``.pts``, or a WFLW list ``.txt``), or a folder of such files.
+        A file, or a folder of files; of a folder, files that do not look like annotations (a
+        ``.csv`` or ``.json`` of another kind) are left out.
+    format : str, optional
+        One of ``pts``, ``wflw``, ``asf``, ``ljson``, ``tps``, ``lm2``, ``nts``, ``dlib``, ``coco``,
+        ``stasm``, ``muct``, ``csv``. Default: by the suffix and, where several share it, the
+        content.
+    images : path, optional
+        Folder in which the images are looked for. Default: the folder of the annotations. A name
+        in a file leads only downwards from there: of an absolute name, or one with ``..``, only
+        the last part is used.
+    image_size : (int, int), optional
+        Width and height of images that are not found. ``asf``, 2-D ``tps`` and old ``stasm`` files
+        cannot be placed without.
+    max_bytes : int, optional
+        Size of the largest file to read. Default: 8 to 32 MiB, by the format.
     require_images : bool
         Whether an annotation without its image is an error.
 
     Returns
     -------
     list of Annotation
-        Sorted by file name, then in the order of the file. The image of a ``.pts`` file is the one
-        of the same name beside it.
+        Sorted by file name, then in the order of the file. Where a file names no image, it is the
+        one of the same name beside it.
 
     Raises
     ------
@@ -74,58 +87,38 @@ def read(path: PathLike, *, require_images: bool = False) -> list[Annotation]:
         When a file is damaged or of no known format.
     """
     path = Path(path)
-    files = _files_of(path)
-    images = _images_in(path if path.is_dir() else path.parent)
+    options = ReadOptions(None if images is None else Path(images), image_size, max_bytes)
+    files = _files_of(path, format)
+    by_stem = images_by_stem(options.images or (path if path.is_dir() else path.parent))
     annotations = [
-        _with_image(annotation, images) for file in files for annotation in _read_file(file)
+        _with_image(annotation, by_stem)
+        for file in files
+        for annotation in _read_file(file, format, options)
     ]
     if require_images:
         _check_images(path, annotations)
     return annotations
 
 
-def _read_file(path: Path) -> list[Annotation]:
-    return _format_of(path).read(path)
+def _read_file(path: Path, name: str | None, options: ReadOptions) -> list[Annotation]:
+    return format_of(path, name, by_content=True).read(path, options)
 
 
-def _format_of(path: Path) -> _Format:
-    if path.suffix.lower() not in _FORMATS:
-        raise FormatError(
-            f"{path}: no annotation format has the suffix {path.suffix!r}; "
-            f"known: {', '.join(_FORMATS)}"
-        )
-    return _FORMATS[path.suffix.lower()]
-
-
-def _files_of(path: Path) -> list[Path]:
+def _files_of(path: Path, name: str | None) -> list[Path]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if not path.is_dir():
         return [path]
-    files = [file for file in sorted(path.iterdir()) if _is_annotation(file)]
+    known = ANNOTATION_SUFFIXES
+    if name is not None:
+        known = format_of(path, name, by_content=False).suffixes
+    files = [file for file in sorted(path.iterdir()) if looks_like_annotations(file, name)]
     if not files:
         raise FileNotFoundError(
             f"{path}: no annotation in this folder; expected files with one of the suffixes "
-            f"{', '.join(_FORMATS)} (subfolders are not searched)"
+            f"{', '.join(known)} (subfolders are not searched)"
         )
     return files
-
-
-def _is_annotation(path: Path) -> bool:
-    # Names with a leading dot are hidden: half-written files, and macOS's shadow files.
-    known = _FORMATS.get(path.suffix.lower())
-    return bool(known and path.name[0] != "." and path.is_file() and known.sniff(path))
-
-
-def _images_in(folder: Path) -> dict[str, Path]:
-    """Images of a folder by stem."""
-    names = os.listdir(folder)  # noqa: PTH208  # a Path for each of 10 000 names takes 50 ms
-    ranked = [
-        (IMAGE_SUFFIXES.index(suffix.lower()), stem, suffix)
-        for stem, suffix in map(os.path.splitext, names)
-        if suffix.lower() in IMAGE_SUFFIXES and stem[0] != "."
-    ]
-    return {stem: folder / (stem + suffix) for _, stem, suffix in sorted(ranked, reverse=True)}
 
 
 def _with_image(annotation: Annotation, images: Mapping[str, Path]) -> Annotation:
@@ -144,13 +137,22 @@ def _check_images(path: Path, annotations: Sequence[Annotation]) -> None:
         )
 
 
-def read_shapes(paths: PathLike | Iterable[PathLike]) -> npt.NDArray[np.float64]:
+def read_shapes(
+    paths: PathLike | Iterable[PathLike],
+    *,
+    format: str | None = None,
+    images: PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    max_bytes: int | None = None,
+) -> npt.NDArray[np.float64]:
     """Read only the points, as one array.
 
     Parameters
     ----------
     paths : path, or iterable of paths
         Each a file, a folder or a glob pattern (``"train/*.pts"``; ``**`` crosses folders).
+    format, images, image_size, max_bytes : optional
+        As in :func:`read`.
 
     Returns
     -------
@@ -167,12 +169,13 @@ def read_shapes(paths: PathLike | Iterable[PathLike]) -> npt.NDArray[np.float64]
         When a file is damaged or of no known format.
     """
     given = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    files = [file for one in given for file in _expand(one)]
+    files = [file for one in given for file in _expand(one, format)]
     if not files:
         raise FileNotFoundError("got no paths to read shapes from")
+    options = ReadOptions(None if images is None else Path(images), image_size, max_bytes)
     shapes: list[npt.NDArray[np.float64]] = []
     for file in files:
-        for annotation in _read_file(file):
+        for annotation in _read_file(file, format, options):
             if shapes and annotation.points.shape != shapes[0].shape:
                 raise ValueError(
                     f"{file} has {_describe(annotation.points)}, but {files[0]} has "
@@ -182,16 +185,16 @@ def read_shapes(paths: PathLike | Iterable[PathLike]) -> npt.NDArray[np.float64]
     return np.stack(shapes)
 
 
-def _expand(path: PathLike) -> Iterator[Path]:
+def _expand(path: PathLike, name: str | None) -> Iterator[Path]:
     pattern = os.fspath(path)
     if Path(pattern).exists() or not glob.has_magic(pattern):
-        yield from _files_of(Path(pattern))
+        yield from _files_of(Path(pattern), name)
         return
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  # pathlib refuses absolute patterns
     if not matches:
         raise FileNotFoundError(f"{pattern}: no file matches this pattern")
     for match in matches:
-        yield from _files_of(Path(match))
+        yield from _files_of(Path(match), name)
 
 
 def stack_points(annotations: Sequence[Annotation]) -> npt.NDArray[np.float64]:
@@ -218,32 +221,84 @@ def _describe(points: npt.NDArray[np.float64]) -> str:
     return f"{points.shape[0]} points in {points.shape[1]}-D"
 
 
-def write(path: PathLike, annotations: Iterable[Annotation]) -> None:
-    """Write annotations to a file, or to a folder of ``.pts`` files.
+def write(
+    path: PathLike,
+    annotations: Iterable[Annotation],
+    *,
+    format: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    rounded: bool = False,
+) -> None:
+    """Write annotations to a file, or to a folder of files; all of it or nothing.
 
     Parameters
     ----------
     path : path
-        Its suffix chooses the format (``.pts`` for one annotation, ``.txt`` for a WFLW list). An
-        existing folder, or a path without suffix, gets one ``<name>.pts`` for each annotation.
+        Its suffix chooses the format (of ``.csv`` our own table, of ``.json`` COCO's). An existing
+        folder, or a path without suffix, gets one file ``<name>.pts`` for each annotation (or of
+        another ``format`` that holds one instance).
     annotations : iterable of Annotation
-        Points are kept to the last digit; what a format cannot hold (a box in ``.pts``) is left
-        out.
+        Points are kept to the last digit, but for what a format's module says. What a format
+        cannot hold beside the points (a box in ``.pts``) is left out.
+    format : str, optional
+        As in :func:`read`. Default: by the suffix.
+    image_size : (int, int), optional
+        Width and height for annotations whose image and its size are not known; ``asf`` and 2-D
+        ``tps`` files are relative to it.
+    rounded : bool
+        Round points and boxes to whole pixels, as ``dlib`` needs them.
 
     Raises
     ------
     ValueError
-        When there is nothing to write, the format cannot hold the annotations, or two of them
-        would become one file.
+        When there is nothing to write, the format cannot hold the annotations (a missing point,
+        parts of a pixel), or two of them would become one file.
     """
-    path, listed = Path(path), list(annotations)
+    path = Path(path)
+    listed = [_prepared(annotation, image_size, rounded) for annotation in annotations]
     if not listed:
         raise ValueError(f"{path}: got no annotations to write")
-    if path.is_dir() or not path.suffix:
-        for name, annotation in _file_names(path, listed).items():
-            pts.write(path / f"{name}.pts", [annotation])
-    else:
-        _format_of(path).write(path, listed)
+    files = plan_files(path, listed, format=format)
+    first = next(iter(files))
+    chosen = format_of(first, format, by_content=False)
+    content = {file.name: chosen.encode(file, members) for file, members in files.items()}
+    # Thousands of small files cannot each be made to outlive a power cut; a whole list can.
+    write_files(first.parent, content, durable=chosen.holds_many)
+
+
+def plan_files(
+    path: PathLike, annotations: Sequence[Annotation], *, format: str | None = None
+) -> dict[Path, list[Annotation]]:
+    """The files that :func:`write` makes of annotations, and what each of them holds.
+
+    Raises
+    ------
+    ValueError
+        When two annotations would become one file, or a format holds all of them in one.
+    """
+    path, listed = Path(path), list(annotations)
+    if not (path.is_dir() or not path.suffix):
+        return {path: listed}
+    chosen = format_of(path, format or "pts", by_content=False)
+    if chosen.holds_many:
+        raise ValueError(
+            f"{path}: is a folder, but the format {format} holds all annotations in one file; "
+            f"give the name of a {chosen.suffixes[0]} file"
+        )
+    named = _file_names(path, listed)
+    return {path / f"{name}{chosen.suffixes[0]}": [one] for name, one in named.items()}
+
+
+def _prepared(
+    annotation: Annotation, image_size: tuple[int, int] | None, rounded: bool
+) -> Annotation:
+    if image_size is not None and annotation.image_size is None and annotation.image is None:
+        check_size(image_size, "image_size")
+        annotation = replace(annotation, image_size=image_size)
+    if rounded:
+        box = None if annotation.box is None else np.rint(annotation.box)
+        annotation = replace(annotation, points=np.rint(annotation.points), box=box)
+    return annotation
 
 
 def _file_names(folder: Path, annotations: Sequence[Annotation]) -> dict[str, Annotation]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from asmkit._check import as_points
 from asmkit.boxes import as_boxes
+from asmkit.errors import FormatError
 from asmkit.schemes import SCHEMES
 
-__all__ = ["Annotation"]
+__all__ = ["Annotation", "annotation_read"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,8 @@ class Annotation:
         Stable identifier: the file's stem, or ``stem:line`` where a file holds several.
     attributes : mapping
         What else the file says of the instance.
+    labels : tuple of str or None
+        What the file calls each landmark, where it does.
 
     Raises
     ------
@@ -55,6 +59,7 @@ class Annotation:
     scheme: str | None = None
     name: str = ""
     attributes: Mapping[str, object] = field(default_factory=dict)
+    labels: tuple[str, ...] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         points = as_points(self.points, "points", allow_nan=True).astype(np.float64)
@@ -65,6 +70,8 @@ class Annotation:
             object.__setattr__(self, "box", self._checked_box(self.box))
         if self.visibility is not None:
             object.__setattr__(self, "visibility", self._checked_visibility(self.visibility))
+        if self.labels is not None:
+            object.__setattr__(self, "labels", self._checked_labels(self.labels))
         # A scheme of the user's own has a name that asmkit does not know.
         known = SCHEMES.get(self.scheme or "")
         if known and known.n_points != len(points):
@@ -87,3 +94,25 @@ class Annotation:
                 f"expected ({len(self.points)},)"
             )
         return visibility
+
+    def _checked_labels(self, given: tuple[str, ...]) -> tuple[str, ...]:
+        labels = tuple(given)
+        if len(labels) != len(self.points):
+            raise ValueError(
+                f"annotation {self.name!r}: {len(labels)} labels for {len(self.points)} points"
+            )
+        return labels
+
+
+def annotation_read(where: str, points: npt.NDArray[np.float64], **parts: Any) -> Annotation:
+    """An annotation from a file; what contradicts itself there is the file's fault.
+
+    Raises
+    ------
+    FormatError
+        Where :class:`Annotation` raises ValueError.
+    """
+    try:
+        return Annotation(points, **parts)
+    except ValueError as error:
+        raise FormatError(f"{where}: {error}") from error

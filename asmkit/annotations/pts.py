@@ -22,13 +22,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from asmkit._files import replacing
-from asmkit.annotations._annotation import Annotation
-from asmkit.annotations._text import numbers, read_text
+from asmkit.annotations._annotation import Annotation, annotation_read
+from asmkit.annotations._reading import DEFAULTS, ReadOptions
+from asmkit.annotations._text import encoded, numbers, read_text, written_numbers
+from asmkit.annotations._writing import only_one
 from asmkit.errors import FormatError
 from asmkit.schemes import scheme_of
 
-__all__ = ["read", "write"]
+__all__ = ["encode", "read"]
 
 _MAX_BYTES = 8 * 2**20  # a scan of 100 000 vertices takes 6 MiB
 _COMMENT = re.compile(r"(#|//)[^\n]*")
@@ -36,7 +37,7 @@ _HEADER_LINE = re.compile(r"^[ \t]*[A-Za-z_]\w*[ \t]*:.*$", re.MULTILINE)
 _COUNT = re.compile(r"n_points\s*:?\s*(\S*)", re.IGNORECASE)
 
 
-def read(path: Path) -> list[Annotation]:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     """Read one ``.pts`` file: a list of one annotation, without its image.
 
     Raises
@@ -44,13 +45,14 @@ def read(path: Path) -> list[Annotation]:
     FormatError
         When the file is truncated, has another number of points than it says, or is no ``.pts``.
     """
-    text = _COMMENT.sub("", read_text(path, _MAX_BYTES))
+    text = _COMMENT.sub("", read_text(path, options.limit(_MAX_BYTES)))
     header, body = _split(path, text)
     points = _parse_points(path, body)
     _check_count(path, header, len(points))
     points[:, :2] -= 1
     known = scheme_of(len(points))
-    return [Annotation(points, scheme=known.name if known else None, name=path.stem)]
+    scheme = known.name if known else None
+    return [annotation_read(str(path), points, scheme=scheme, name=path.stem)]
 
 
 def _split(path: Path, text: str) -> tuple[str, str]:
@@ -67,7 +69,7 @@ def _split(path: Path, text: str) -> tuple[str, str]:
 
 
 def _parse_points(path: Path, body: str) -> npt.NDArray[np.float64]:
-    rows = [fields for line in body.splitlines() if (fields := line.split())]
+    rows = [fields for line in body.split("\n") if (fields := line.split())]
     if not rows:
         raise FormatError(f"{path}: holds no points; expected lines of 'x y'")
     n_dims = len(rows[0])
@@ -90,8 +92,8 @@ def _check_count(path: Path, header: str, found: int) -> None:
         )
 
 
-def write(path: Path, annotations: list[Annotation]) -> None:
-    """Write one annotation with full precision: reading gives the same numbers back.
+def encode(path: Path, annotations: list[Annotation]) -> bytes:
+    """One annotation with full precision: reading gives the same numbers back.
 
     Exactly so for every number that adding and subtracting 1 leaves unchanged, which holds for
     everything that was read from a ``.pts`` file.
@@ -101,14 +103,8 @@ def write(path: Path, annotations: list[Annotation]) -> None:
     ValueError
         When there is not exactly one annotation.
     """
-    if len(annotations) != 1:
-        raise ValueError(
-            f"{path}: got {len(annotations)} annotations, but a .pts file holds exactly one; "
-            "give a folder to write one file for each"
-        )
-    points = annotations[0].points.copy()
+    points = only_one(path, annotations).points.copy()
     points[:, :2] += 1
-    lines = (" ".join(map(repr, row)) for row in points.tolist())
+    lines = (" ".join(written_numbers(row)) for row in points)
     text = f"version: 1\nn_points: {len(points)}\n{{\n" + "\n".join(lines) + "\n}\n"
-    with replacing(path, durable=False) as temporary:
-        temporary.write_text(text, encoding="ascii", newline="\n")
+    return encoded(text, path)

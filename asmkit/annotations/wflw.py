@@ -11,20 +11,27 @@ where pixels are counted; like the loaders in use, this one takes the numbers as
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from asmkit._files import replacing
-from asmkit.annotations._annotation import Annotation
-from asmkit.annotations._text import numbers, read_text
+from asmkit.annotations._annotation import Annotation, annotation_read
+from asmkit.annotations._reading import DEFAULTS, ReadOptions, image_name
+from asmkit.annotations._text import (
+    MAX_BYTES_ONE_BY_ONE,
+    encoded,
+    first_bytes,
+    numbers,
+    one_line,
+    read_text,
+    written_numbers,
+)
 from asmkit.boxes import landmark_box
 from asmkit.errors import FormatError
 
-__all__ = ["FLAGS", "read", "sniff", "write"]
+__all__ = ["FLAGS", "encode", "read", "sniff"]
 
 #: The six attribute flags, in the order of the file.
 FLAGS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
@@ -33,16 +40,15 @@ _N_COORDINATES = 196
 _N_NUMBERS_WITH_RECTANGLE = 206
 _IMAGE_FOLDERS = ("", "images", "WFLW_images")
 _ONLY_NUMBERS = re.compile(r"[-+.\d\s]+")
-_MAX_BYTES = 256 * 2**20  # the published training list takes 17 MiB
 
 
 def sniff(path: Path) -> bool:
     """Whether the first line of a text file looks like a WFLW face."""
-    with path.open("rb") as stream:
-        return len(stream.readline(2**16).split()) > _N_COORDINATES
+    line, _, _ = first_bytes(path).partition(b"\n")
+    return len(line.split()) > _N_COORDINATES
 
 
-def read(path: Path) -> list[Annotation]:
+def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     """Read a WFLW list; a line is an annotation.
 
     The flags are in ``attributes`` by name; ``attributes["image_name"]`` is the image as the list
@@ -53,27 +59,30 @@ def read(path: Path) -> list[Annotation]:
     FormatError
         When a line is not a WFLW face.
     """
-    lines = read_text(path, _MAX_BYTES).splitlines()
+    lines = read_text(path, options.limit(MAX_BYTES_ONE_BY_ONE)).split("\n")
     faces = [
-        _read_line(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()
+        _read_line(path, number, line, options)
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
     ]
     if not faces:
         raise FormatError(f"{path}: holds no faces; expected lines of 197 or 207 fields")
     return faces
 
 
-def _read_line(path: Path, number: int, line: str) -> Annotation:
+def _read_line(path: Path, number: int, line: str, options: ReadOptions) -> Annotation:
     where = f"{path}, line {number}"
-    values, image_name = _split(where, line)
+    values, image = _split(where, line)
     extras = values[_N_COORDINATES:]
     flags = dict(zip(FLAGS, (extras[4:] != 0).tolist(), strict=False))  # none in a short line
-    return Annotation(
+    return annotation_read(
+        where,
         values[:_N_COORDINATES].reshape(-1, 2),
-        image=_find_image(path.parent, image_name),
+        image=options.find_image(path, image, _IMAGE_FOLDERS),
         box=_box(where, extras[:4]) if extras.size else None,
         scheme="wflw98",
         name=f"{path.stem}:{number}",
-        attributes={"image_name": image_name, **flags},
+        attributes={"image_name": image, **flags},
     )
 
 
@@ -102,15 +111,8 @@ def _box(where: str, rectangle: npt.NDArray[np.float64]) -> npt.NDArray[np.float
     return np.concatenate([low, high - low])
 
 
-def _find_image(folder: Path, name: str) -> Path | None:
-    candidates = (folder / subfolder / name for subfolder in _IMAGE_FOLDERS)
-    # Path.is_file raises where a name is too long; a damaged list may hold any name.
-    found = (path for path in candidates if os.path.isfile(path))  # noqa: PTH113  # see above
-    return next(found, None)
-
-
-def write(path: Path, annotations: list[Annotation]) -> None:
-    """Write faces as a WFLW list: 207 fields when any has a box or flags, otherwise 197.
+def encode(path: Path, annotations: list[Annotation]) -> bytes:
+    """Faces as a WFLW list: 207 fields when any has a box or flags, otherwise 197.
 
     Raises
     ------
@@ -118,33 +120,23 @@ def write(path: Path, annotations: list[Annotation]) -> None:
         When an annotation has not 98 2-D points, or no image to name.
     """
     long = any(face.box is not None or set(FLAGS) & set(face.attributes) for face in annotations)
-    lines = [_format_line(path.parent, face, long) for face in annotations]
-    with replacing(path) as temporary:
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    return encoded("".join(f"{_format_line(path, face, long)}\n" for face in annotations), path)
 
 
-def _format_line(folder: Path, face: Annotation, long: bool) -> str:
+def _format_line(path: Path, face: Annotation, long: bool) -> str:
     if face.points.shape != (98, 2):
         raise ValueError(
             f"annotation {face.name!r} has points of shape {face.points.shape}; "
             "a WFLW list holds (98, 2): write another format"
         )
-    fields = list(map(repr, face.points.ravel().tolist()))
+    fields = written_numbers(face.points)
     if long:
+        if face.box is None and np.isnan(face.points).all(axis=1).all():
+            raise ValueError(f"annotation {face.name!r} has neither points nor a box to write")
         x, y, width, height = (landmark_box(face.points) if face.box is None else face.box).tolist()
         fields += [f"{value:.17g}" for value in (x, y, x + width, y + height)]
         fields += ["1" if face.attributes.get(flag) else "0" for flag in FLAGS]
-    return " ".join([*fields, _image_name(folder, face)])
-
-
-def _image_name(folder: Path, face: Annotation) -> str:
-    if face.image is None:
-        name = face.attributes.get("image_name")
-        if not isinstance(name, str) or not name.strip():
-            raise ValueError(f"annotation {face.name!r} has no image, which a WFLW list must name")
-        return name
-    for subfolder in _IMAGE_FOLDERS[::-1]:
-        root = folder.resolve() / subfolder
-        if face.image.resolve().is_relative_to(root):
-            return face.image.resolve().relative_to(root).as_posix()
-    return os.fspath(face.image.resolve())
+    name = image_name(path, face, _IMAGE_FOLDERS)
+    if name is None:
+        raise ValueError(f"annotation {face.name!r} has no image, which a WFLW list must name")
+    return " ".join([*fields, one_line(name, f"image of annotation {face.name!r}")])

@@ -16,6 +16,7 @@ __all__ = ["main"]
 #: Subcommand → its one line of help. The module of the same name is imported when it is used.
 _COMMANDS = {
     "demo": "Run the whole route on rendered faces, or on a folder of your own.",
+    "convert": "Write annotations in another format.",
     "model": "Fit a shape model, look at it, draw its modes.",
     "smooth": "Write annotations smoothed by a shape model.",
     "pose": "Head pose of annotated faces.",

@@ -19,17 +19,24 @@ __all__ = ["command"]
     metavar="FX,FY,CX,CY",
     help="Perspective camera in pixels. Default: scaled orthography, which suits crops.",
 )
-def command(data: Path, out: Path | None, camera: str | None) -> None:
+@click.option(
+    "--robust",
+    type=click.Choice(["huber", "ransac"]),
+    help="For wrong points: huber bears a few that are off, ransac up to 40 % anywhere.",
+)
+def command(data: Path, out: Path | None, camera: str | None, robust: str | None) -> None:
     """Head pose of annotated faces, from their landmarks and a 3-D reference face.
 
     DATA is a file or a folder of annotations. Yaw, pitch and roll are degrees in the convention of
     300W-LP and AFLW2000; reprojection_error is the root mean square in pixels; success is 0 where
-    points are missing or determine no pose.
+    the points determine no pose; points says how many of them the pose rests on: missing ones are
+    left out, and with --robust ransac also those that agree with no pose of the others.
 
     \b
     Examples:
       asmkit pose faces/ -o poses.csv
       asmkit pose face.pts --camera 800,800,320,240
+      asmkit pose tracked/ --robust ransac
     """
     from asmkit._files import replacing
     from asmkit.annotations import read, stack_points
@@ -46,15 +53,14 @@ def command(data: Path, out: Path | None, camera: str | None) -> None:
             "for the 68 points of ibug68"
         )
     reference = face_reference(found.name)
-    pose = solve_pnp(points, reference, view)
+    pose = solve_pnp(points, reference, view, robust=robust)
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["name", "yaw", "pitch", "roll", "reprojection_error", "success"])
-    for annotation, angles, error, success in zip(
-        annotations, pose.euler(), pose.reprojection_error, pose.success, strict=True
-    ):
-        numbers = [f"{value:.4f}" for value in (*angles, error)]
-        rows.writerow([annotation.name, *numbers, int(success)])
+    rows.writerow(["name", "yaw", "pitch", "roll", "reprojection_error", "success", "points"])
+    used = pose.inliers.sum(axis=1)
+    for i, (annotation, angles) in enumerate(zip(annotations, pose.euler(), strict=True)):
+        numbers = [f"{value:.4f}" for value in (*angles, pose.reprojection_error[i])]
+        rows.writerow([annotation.name, *numbers, int(pose.success[i]), int(used[i])])
     if out is None:
         click.echo(text.getvalue(), nl=False)
         return

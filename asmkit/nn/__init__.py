@@ -12,6 +12,7 @@ from asmkit.nn.losses import ASMAssistedLoss, alpha_at  # noqa: E402
 from asmkit.nn.mobilenet import MobileNetV2  # noqa: E402
 from asmkit.nn.networks import build_network  # noqa: E402
 from asmkit.nn.recipe import Recipe  # noqa: E402
+from asmkit.nn.shape_layer import ShapeLayer  # noqa: E402
 from asmkit.nn.training import resume, train  # noqa: E402
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "ASMNet",
     "MobileNetV2",
     "Recipe",
+    "ShapeLayer",
     "alpha_at",
     "build_network",
     "export_onnx",
