@@ -7,6 +7,7 @@ differ from shape to shape, rigid and affine maps and robust weights take the ot
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, TypeVar, overload
 
@@ -32,6 +33,7 @@ from asmkit.pairwise import (
     scale_and_rotation,
     similarity,
 )
+from asmkit.planar_shapes import PlanarShapes
 from asmkit.transforms import Affine, Similarity
 
 __all__ = ["ProcrustesResult", "generalized_procrustes"]
@@ -199,9 +201,13 @@ def generalized_procrustes(
     else:
         found = _search(data, start, transform, reflection, robust, tolerance, max_iterations)
     mean = found.mean @ _turn(found.mean, given, transform).T
-    final = found.weights if data.common is None or robust is not None else data.common
-    maps = least_squares(mean, data.filled(), _shares(final), transform, reflection)
-    aligned = np.asarray(maps.inverse().apply(data.shapes), dtype=np.float64)
+    maps: Similarity | Affine
+    if found.planar is not None:
+        maps, aligned = found.planar.poses(mean)
+    else:
+        final = found.weights if data.common is None or robust is not None else data.common
+        maps = least_squares(mean, data.filled(), _shares(final), transform, reflection)
+        aligned = np.asarray(maps.inverse().apply(data.shapes), dtype=np.float64)
     objective = float(found.history[-1][-1])
     rest = (found.converged, found.n_iterations, objective, found.history, found.weights)
     if isinstance(maps, Affine):
@@ -230,6 +236,7 @@ class _Found(NamedTuple):
     converged: bool
     n_iterations: int
     history: tuple[Float64, ...]
+    planar: PlanarShapes | None = None
 
 
 def _checked(
@@ -326,14 +333,26 @@ def _search_common(
     even = np.all(weights == weights[0])
     root = None if even else np.sqrt(weights)[:, None]
     centred = centred if root is None else centred * root
-    centred /= np.sqrt(np.einsum("npd,npd->n", centred, centred))[:, None, None]
+    size = np.sqrt(np.einsum("npd,npd->n", centred, centred))
+    centred /= size[:, None, None]
     first = _unit(start) if root is None else _unit(_unit(start) * root, root)
-    mean, history, converged = _iterate(
-        centred, first, root, data.samples, reflection, tolerance, max_iterations
-    )
+    planar = None
+    if root is None and centred.shape[2] == 2 and not reflection:
+        planar = PlanarShapes(centred, size, centre)
+
+    def step(mean: Float64) -> tuple[Float64, float]:
+        if planar is not None:
+            total, scale = planar.tangent_mean(mean, data.samples)
+        else:
+            total, scale = _tangent_mean(centred, mean, data.samples, reflection)
+        _refuse_orthogonal(scale)
+        objective = -np.average(np.log(np.minimum(scale, 1.0)), weights=data.samples)
+        return total, float(objective)
+
+    mean, history, converged = _iterate(step, first, root, tolerance, max_iterations)
     if root is not None:
         mean = _unit(_uneven(mean, root, data, share, reflection))
-    return _Found(mean, data.weights, converged, len(history) - 1, (history,))
+    return _Found(mean, data.weights, converged, len(history) - 1, (history,), planar)
 
 
 def _uneven(mean: Float64, root: Float64, data: _Data, share: Float64, reflection: bool) -> Float64:
@@ -348,26 +367,25 @@ def _uneven(mean: Float64, root: Float64, data: _Data, share: Float64, reflectio
 
 
 def _iterate(
-    centred: Float64,
+    step: Callable[[Float64], tuple[Float64, float]],
     mean: Float64,
     root: Float64 | None,
-    samples: Float64 | None,
-    reflection: bool,
     tolerance: float,
     max_iterations: int,
 ) -> tuple[Float64, Float64, bool]:
-    total, objective = _tangent_mean(centred, mean, samples, reflection)
+    """Take steps, each from a mean to the mean of ``T⁻¹x`` and the objective, to rest."""
+    total, objective = step(mean)
     history, converged = [objective], False
     for _ in range(max_iterations):
         update = _unit(total, root)
         change = float(np.linalg.norm(update - mean))
         converged = change <= tolerance
-        total, after = _tangent_mean(centred, update, samples, reflection)
+        total, after = step(update)
         # Shapes that differ by more than about 45 degrees can overshoot; a shorter step cannot.
         while after > objective + 1e-14 and not converged:
             update = _unit(mean + update, root)
             converged = float(np.linalg.norm(update - mean)) <= tolerance
-            total, after = _tangent_mean(centred, update, samples, reflection)
+            total, after = step(update)
         mean, objective = update, after
         history.append(objective)
         if converged:
@@ -377,8 +395,8 @@ def _iterate(
 
 def _tangent_mean(
     centred: Float64, mean: Float64, samples: Float64 | None, reflection: bool
-) -> tuple[Float64, float]:
-    """Mean of ``T⁻¹x`` over centred shapes of size 1, and of ``−log cos ρ``.
+) -> tuple[Float64, Float64]:
+    """Mean of ``T⁻¹x`` over centred shapes of size 1, and the scales ``cos ρ`` of T.
 
     Two matrix products over the batch.
     """
@@ -386,15 +404,14 @@ def _tangent_mean(
     flat = centred.reshape(n, -1)
     cross = cross_products(flat, mean[None])[:, 0]
     scale, rotation = scale_and_rotation(cross, np.ones(()), reflection)
-    _refuse_orthogonal(scale)
-    divisor = n * scale if samples is None else scale
+    known = np.where(scale > _ORTHOGONAL, scale, 1.0)  # the caller refuses the others
+    divisor = n * known if samples is None else known
     weighted = rotation / divisor[:, None, None]
     if samples is not None:
         weighted *= samples[:, None, None]
     sums = weighted.reshape(n, -1).T @ flat
-    objective = -np.average(np.log(np.minimum(scale, 1.0)), weights=samples)
     total = np.einsum("cejc->je", sums.reshape(n_dims, n_dims, n_points, n_dims))
-    return np.asarray(total), float(objective)
+    return np.asarray(total), scale
 
 
 def _refuse_orthogonal(scale: Float64) -> None:

@@ -1,4 +1,4 @@
-"""Landmarks that are hidden: where are they, and how sure is that?
+"""Landmarks that are hidden: where they are, and how sure that is.
 
 python examples/08_hidden_points.py
 """

@@ -195,7 +195,10 @@ def imports(tree: ast.AST) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                # `from package import module` needs the module, not what the package offers.
+                whole = f"{node.module}.{alias.name}"
+                names.add(whole if whole in MODULES else node.module)
     return names
 
 

@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import asmkit.annotations.asf as asf
-import asmkit.annotations.coco as coco
-import asmkit.annotations.csv_table as csv_table
-import asmkit.annotations.dlib as dlib
-import asmkit.annotations.ljson as ljson
-import asmkit.annotations.lm2 as lm2
-import asmkit.annotations.muct as muct
-import asmkit.annotations.nts as nts
-import asmkit.annotations.pts as pts
-import asmkit.annotations.stasm as stasm
-import asmkit.annotations.tps as tps
-import asmkit.annotations.wflw as wflw
+from asmkit.annotations import (
+    asf,
+    coco,
+    csv_table,
+    dlib,
+    ljson,
+    lm2,
+    muct,
+    nts,
+    pts,
+    stasm,
+    tps,
+    wflw,
+)
 from asmkit.annotations._annotation import Annotation
 from asmkit.annotations._reading import ReadOptions
 from asmkit.errors import FormatError
