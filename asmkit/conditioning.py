@@ -230,6 +230,8 @@ class _Regression:
         self.linear, self.shift = poses.linear.copy(), poses.shift.copy()
         self.b = np.zeros((len(points), len(model.variances)))
         self.inflation = np.ones(seen.shape)  # of the covariances of what was seen
+        eye = np.eye(noise.shape[-1])
+        self.even = bool(np.array_equal(noise, noise[..., :1, :1] * eye))  # in all directions
         self.pinned = seen & (noise.reshape(*noise.shape[:2], -1) == 0).all(axis=-1)
 
     def settle(self) -> Bools:
@@ -288,8 +290,11 @@ class _Regression:
 
     def _frame_noise(self, rows: npt.NDArray[np.intp]) -> Float64:
         """Covariances of what was seen, in the frame of the model: (n, p, d, d)."""
-        inverse = np.linalg.inv(self.linear[rows])[:, None]
         noise = self.noise if len(self.noise) == 1 else self.noise[rows]
+        if self.even:
+            scale2 = np.square(self.linear[rows, 0]).sum(axis=-1)
+            return np.asarray(noise / scale2[:, None, None, None])
+        inverse = np.linalg.inv(self.linear[rows])[:, None]
         return np.asarray(inverse @ noise @ np.swapaxes(inverse, -1, -2))
 
     def _left_over(self, noise: Float64) -> Float64:
@@ -315,7 +320,7 @@ class _Regression:
         m, k = self.model, len(self.model.variances)
         basis = self._basis(rows)
         root = self.whitener(rows)
-        white = np.einsum("nkpd,npde->nkpe", basis, root).reshape(len(rows), basis.shape[1], -1)
+        white = _along(basis, root).reshape(len(rows), basis.shape[1], -1)
         residual = self._observed(rows) - m.mean
         goal = np.einsum("npd,npde->npe", residual, root).reshape(len(rows), -1, 1)
         normal = white @ np.swapaxes(white, -1, -2)
@@ -358,16 +363,24 @@ class _Regression:
         shapes = self._shapes(rows)
         residual = np.where(self.seen[..., None], self._observed(rows) - shapes, 0.0)
         mean = shapes + np.einsum("npde,npe->npd", gain, residual)
-        rest = eye - gain
-        follow = np.einsum("npde,nkpe->nkpd", rest, basis)
+        # Exactly nothing is left of a pinned point, not rounding.
+        rest = np.where(self.pinned[..., None, None], 0.0, eye - gain)
+        follow = _along(basis, np.swapaxes(rest, -1, -2))
         unknowns = np.asarray(np.linalg.inv(normal), np.float64)
         return mean, follow, unknowns, rest @ left
 
     def moments(self) -> tuple[Float64, Float64]:
         """Posterior mean and covariance of each point, in the place of the points."""
         mean, follow, unknowns, left = self._posterior()
-        spread = np.einsum("nkl,nlpd->nkpd", unknowns, follow)
-        covariance = np.einsum("nkpd,nkpe->npde", follow, spread) + left
+        n, k = follow.shape[:2]
+        spread = (unknowns @ follow.reshape(n, k, -1)).reshape(follow.shape)
+        covariance = left.copy()
+        for i in range(left.shape[-1]):
+            for j in range(i + 1):
+                own = np.einsum("nkp,nkp->np", follow[..., i], spread[..., j])
+                covariance[..., i, j] += own
+                if i != j:
+                    covariance[..., j, i] += own
         linear = self.linear[:, None]
         covariance = linear @ covariance @ np.swapaxes(linear, -1, -2)
         placed = mean @ np.swapaxes(self.linear, -1, -2) + self.shift[:, None]
@@ -385,6 +398,15 @@ class _Regression:
         everyone = np.arange(n_points)
         blocks[:, everyone, :, everyone, :] += np.swapaxes(own, 0, 1)
         return np.asarray((joint + np.swapaxes(joint, -1, -2)) / 2)
+
+
+def _along(rows: Float64, matrices: Float64) -> Float64:
+    """Products of rows (n, k, p, d) with the matrix (n, p, d, d) of each point."""
+    n_dims = rows.shape[-1]
+    if not matrices[..., ~np.eye(n_dims, dtype=bool)].any():
+        # As where the noise is the same in all directions: no need for a product.
+        return rows * np.diagonal(matrices, axis1=-2, axis2=-1)[:, None]
+    return np.asarray(np.einsum("nkpd,npde->nkpe", rows, matrices))
 
 
 def log_likelihood(model: GaussianShapes, points: Float64, noise: Float64) -> Float64:
