@@ -27,7 +27,10 @@ def test_the_five_lines_run() -> None:
 def test_the_two_commands_are_there() -> None:
     commands = [block.strip() for block in blocks("bash")]
     assert 'pip install -c constraints.txt ".[all]" && asmkit demo' in commands
-    assert 'pip install -c constraints.txt ".[test]" && python -m pytest' in commands
+    assert (
+        'pip install -c constraints.txt ".[test]" && python -m pytest -n 2 --dist loadfile'
+        in commands
+    )
 
 
 @pytest.mark.parametrize(
