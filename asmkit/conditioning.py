@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.alignment import Similarity, similarity
+from asmkit.alignment import rigid, similarity
 from asmkit.modes import moves
 
 __all__ = ["Conditioned", "GaussianShapes", "condition", "log_likelihood", "noise_covariance"]
@@ -155,7 +155,7 @@ def condition(
     """
     n, n_points, n_dims = points.shape
     seen = visible(points)
-    start = _start(model, points, seen)
+    start = _start(model, model.mean, points, seen)
     mean, covariance = np.empty_like(points), np.empty((n, n_points, n_dims, n_dims))
     joint = np.empty((n, model.mean.size, model.mean.size)) if with_joint else None
     converged, weights = np.empty(n, dtype=bool), np.where(seen, 1.0, np.nan)
@@ -165,9 +165,10 @@ def condition(
         part = _Regression(model, points[rows], seen[rows], own, poses)
         converged[rows] = part.settle_robustly() if robust else part.settle()
         weights[rows] /= part.inflation
-        mean[rows], covariance[rows] = part.moments()
+        posterior = part.posterior()
+        mean[rows], covariance[rows] = part.moments(posterior)
         if joint is not None:
-            joint[rows] = part.joint_covariance()
+            joint[rows] = part.joint_covariance(posterior)
     return Conditioned(mean, covariance, joint, weights, converged)
 
 
@@ -190,33 +191,28 @@ class _Poses(NamedTuple):
     shift: Float64  # (n, d)
 
 
-def _start(model: GaussianShapes, points: Float64, seen: Bools) -> _Poses:
+def _start(model: GaussianShapes, pattern: Float64, points: Float64, seen: Bools) -> _Poses:
+    """Least-squares poses of a pattern (p, d) to what is seen."""
     n, _, n_dims = points.shape
     if not model.kinds:
         return _Poses(np.tile(np.eye(n_dims), (n, 1, 1)), np.zeros((n, n_dims)))
-    pose = _least_squares_pose(model.mean, points, seen)
-    scale = pose.scale if "scale" in model.kinds else np.ones(n)
-    centre = _centroids(np.broadcast_to(model.mean, points.shape), seen)
-    goal = _centroids(points, seen)
-    linear = scale[:, None, None] * pose.rotation
-    return _Poses(linear, goal - np.squeeze(linear @ centre[..., None], -1))
-
-
-def _centroids(points: Float64, seen: Bools) -> Float64:
-    kept = np.where(seen[..., None], points, 0.0)
-    return np.asarray(kept.sum(axis=1) / seen.sum(axis=1)[:, None])
-
-
-def _least_squares_pose(pattern: Float64, points: Float64, seen: Bools) -> Similarity:
-    n_dims = points.shape[-1]
     few = np.flatnonzero(seen.sum(axis=1) < n_dims)
     if few.size:
         raise ValueError(
             f"points: {few.size} shape(s) show fewer than {n_dims} points, the first is number "
             f"{few[0]}; their pose cannot be told"
         )
-    filled = np.where(seen[..., None], points, _centroids(points, seen)[:, None])
-    return similarity(pattern, filled, weights=seen.astype(np.float64))
+    pose = (similarity if "scale" in model.kinds else rigid)(pattern, points)
+    return _Poses(pose.scale[:, None, None] * pose.rotation, pose.translation)
+
+
+class _Posterior(NamedTuple):
+    """Posterior of n shapes in the frame of the model, in parts."""
+
+    mean: Float64  # (n, p, d)
+    follow: Float64  # (n, K, p, d): how the points follow the unknowns of the regression
+    unknowns: Float64  # (n, K, K): their covariance
+    left: Float64  # (n, p, d, d): what is left of the covariance of e
 
 
 class _Regression:
@@ -267,7 +263,7 @@ class _Regression:
         return rested
 
     def _step(self, rows: npt.NDArray[np.intp]) -> Float64:
-        _, normal, right = self._normal_equations(rows)
+        normal, right, _ = self._equations(rows, self._basis(rows))
         k = len(self.model.variances)
         scaled = np.asarray(np.linalg.solve(normal, right[..., None])[..., 0], np.float64)
         b, c = scaled[:, :k] * np.sqrt(self.model.variances), np.asarray(scaled[:, k:])
@@ -316,16 +312,15 @@ class _Regression:
         offset = self.points[rows] - self.shift[rows, None]
         return np.asarray(offset @ np.swapaxes(np.linalg.inv(self.linear[rows]), -1, -2))
 
-    def _normal_equations(self, rows: npt.NDArray[np.intp]) -> tuple[Float64, Float64, Float64]:
-        m, k = self.model, len(self.model.variances)
-        basis = self._basis(rows)
-        root = self.whitener(rows)
-        white = _along(basis, root).reshape(len(rows), basis.shape[1], -1)
-        residual = self._observed(rows) - m.mean
-        goal = np.einsum("npd,npde->npe", residual, root).reshape(len(rows), -1, 1)
-        normal = white @ np.swapaxes(white, -1, -2)
-        normal[:, np.arange(k), np.arange(k)] += 1.0
-        return basis, normal, np.squeeze(white @ goal, -1)
+    def _equations(
+        self, rows: npt.NDArray[np.intp], basis: Float64
+    ) -> tuple[Float64, Float64, Float64]:
+        return _normal_equations(
+            basis,
+            self._observed(rows) - self.model.mean,
+            self.whitener(rows),
+            len(self.model.variances),
+        )
 
     def _move(self, rows: npt.NDArray[np.intp], c: Float64) -> None:
         """``T ∘ (1 + S c)``, the nearest pose to it."""
@@ -346,14 +341,11 @@ class _Regression:
         self.shift[rows] += np.squeeze(linear @ shift[..., None], -1)
         self.linear[rows] = linear @ step
 
-    def _posterior(self) -> tuple[Float64, Float64, Float64, Float64]:
-        """Posterior in the frame, in parts.
-
-        The mean (n, p, d), how the points follow the unknowns of the regression (n, K, p, d),
-        the covariance of those (n, K, K), and what is left of that of e (n, p, d, d).
-        """
+    def posterior(self) -> _Posterior:
+        """Posterior in the frame."""
         rows = np.arange(len(self.points))
-        basis, normal, _ = self._normal_equations(rows)
+        basis = self._basis(rows)
+        normal, _, _ = self._equations(rows, basis)
         eye = np.eye(self.model.mean.shape[1])
         noise = self._frame_noise(rows)
         # Of the distance of an observation from the modes, e takes its share of the variance.
@@ -367,11 +359,11 @@ class _Regression:
         rest = np.where(self.pinned[..., None, None], 0.0, eye - gain)
         follow = _along(basis, np.swapaxes(rest, -1, -2))
         unknowns = np.asarray(np.linalg.inv(normal), np.float64)
-        return mean, follow, unknowns, rest @ left
+        return _Posterior(mean, follow, unknowns, rest @ left)
 
-    def moments(self) -> tuple[Float64, Float64]:
+    def moments(self, posterior: _Posterior) -> tuple[Float64, Float64]:
         """Posterior mean and covariance of each point, in the place of the points."""
-        mean, follow, unknowns, left = self._posterior()
+        mean, follow, unknowns, left = posterior
         n, k = follow.shape[:2]
         spread = (unknowns @ follow.reshape(n, k, -1)).reshape(follow.shape)
         covariance = left.copy()
@@ -386,9 +378,9 @@ class _Regression:
         placed = mean @ np.swapaxes(self.linear, -1, -2) + self.shift[:, None]
         return np.where(self.pinned[..., None], self.points, placed), covariance
 
-    def joint_covariance(self) -> Float64:
+    def joint_covariance(self, posterior: _Posterior) -> Float64:
         """Posterior covariance of all coordinates, in the place of the points."""
-        _, follow, unknowns, left = self._posterior()
+        _, follow, unknowns, left = posterior
         n, n_points, n_dims = self.points.shape
         placed = np.einsum("nkpd,ned->nkpe", follow, self.linear).reshape(n, -1, n_points * n_dims)
         joint = np.swapaxes(placed, -1, -2) @ unknowns @ placed
@@ -398,6 +390,21 @@ class _Regression:
         everyone = np.arange(n_points)
         blocks[:, everyone, :, everyone, :] += np.swapaxes(own, 0, 1)
         return np.asarray((joint + np.swapaxes(joint, -1, -2)) / 2)
+
+
+def _normal_equations(
+    basis: Float64, residual: Float64, root: Float64, n_modes: int
+) -> tuple[Float64, Float64, Float64]:
+    """Regress residuals (n, p, d) on a basis (n, K, p, d), of which the first have unit priors.
+
+    ``root`` (n, p, d, d) whitens. Returns the normal matrices (n, K, K), the right sides (n, K) and
+    the squared lengths of the whitened residuals (n,).
+    """
+    white = _along(basis, root).reshape(*basis.shape[:2], -1)
+    goal = _along(residual[:, None], root).reshape(len(residual), -1)
+    normal = white @ np.swapaxes(white, -1, -2)
+    normal[:, np.arange(n_modes), np.arange(n_modes)] += 1.0
+    return normal, np.squeeze(white @ goal[..., None], -1), np.square(goal).sum(axis=1)
 
 
 def _along(rows: Float64, matrices: Float64) -> Float64:
@@ -422,22 +429,18 @@ def log_likelihood(model: GaussianShapes, points: Float64, noise: Float64) -> Fl
     for rows in _chunks(len(points), model):
         x, own_seen = points[rows], seen[rows]
         own = noise if len(noise) == 1 else noise[rows]
-        anchored = model._replace(mean=model.reference)
-        start = _start(anchored, x, own_seen)
+        start = _start(model, model.reference, x, own_seen)
         part = _Regression(model, x, own_seen, own, start)
         everyone = np.arange(len(x))
         root = part.whitener(everyone)
         modes = (model.modes * np.sqrt(model.variances)[:, None]).reshape(k, *model.mean.shape)
         directions = moves(model.reference, model.kinds)
         basis = np.concatenate([modes, directions])
-        white = np.einsum("kpd,npde->nkpe", basis, root).reshape(len(x), len(basis), -1)
-        residual = np.einsum("npd,npde->npe", part._observed(everyone) - model.mean, root)
-        residual = residual.reshape(len(x), -1)
-        normal = white @ np.swapaxes(white, -1, -2)
-        normal[:, np.arange(k), np.arange(k)] += 1.0
-        right = np.squeeze(white @ residual[..., None], -1)
+        basis = np.broadcast_to(basis, (len(x), *basis.shape))
+        residual = part._observed(everyone) - model.mean
+        normal, right, squares = _normal_equations(basis, residual, root, k)
         solved = np.linalg.solve(normal, right[..., None])[..., 0]
-        quadratic = np.sum(residual**2, axis=1) - np.sum(right * solved, axis=1)
+        quadratic = squares - np.sum(right * solved, axis=1)
         # |C| over the seen points, |Λ-scaled normal matrix|, and the moves' own Gram matrix.
         volume = -2 * np.log(np.where(own_seen, np.abs(np.linalg.det(_open(root))), 1.0)).sum(
             axis=1

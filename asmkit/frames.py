@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from asmkit.alignment import (
     coinciding,
     cross_products,
     generalized_procrustes,
+    rigid,
     scale_and_rotation,
     similarity,
 )
@@ -33,6 +35,7 @@ __all__ = [
     "NoPoseError",
     "Projector",
     "Training",
+    "frame_of",
     "mirrored",
     "nearest",
     "own_mirror_image",
@@ -135,27 +138,27 @@ def unit(shape: Float64) -> Float64:
     return np.asarray(centred / np.linalg.norm(centred))
 
 
-def _train_similarity(
-    shapes: Float64, permutation: Indices | None, reference: Float64 | None
+def _train_procrustes(
+    kind: Literal["similarity", "rigid"],
+    shapes: Float64,
+    permutation: Indices | None,
+    reference: Float64 | None,
 ) -> Training:
-    everyone = _with_mirrored(shapes, permutation)
-    if reference is not None:
-        pattern = unit(reference)
-        if permutation is not None:
-            pattern = own_mirror_image(pattern, permutation)
-        _check_handedness(pattern, shapes)
-        aligned = similarity(pattern, everyone).inverse().apply(everyone)
-        mean = np.asarray(aligned.mean(axis=0), dtype=np.float64)
-        return Training(pattern, mean, aligned - mean, True)
-    found = generalized_procrustes(everyone)
-    _check_handedness(found.mean, shapes)
-    # Turned as the shapes are on average, so that their order does not matter.
-    turn = scale_and_rotation(found.transforms.rotation.sum(axis=0), np.ones(()))[1]
-    mean = found.mean @ turn.T
+    everyone, converged = _with_mirrored(shapes, permutation), True
+    if reference is None:
+        found = generalized_procrustes(everyone, transform=kind)
+        # Turned as the shapes are on average, so that their order does not matter.
+        turn = scale_and_rotation(found.transforms.rotation.sum(axis=0), np.ones(()))[1]
+        pattern, converged = found.mean @ turn.T, found.converged
+    else:
+        pattern = unit(reference) if kind == "similarity" else reference - reference.mean(axis=0)
+    _check_handedness(unit(pattern), shapes)
     if permutation is not None:
-        mean = own_mirror_image(mean, permutation)
-    aligned = similarity(mean, everyone).inverse().apply(everyone)
-    return Training(mean, mean, aligned - mean, found.converged)
+        pattern = own_mirror_image(pattern, permutation)
+    fit = similarity if kind == "similarity" else rigid
+    aligned = np.asarray(fit(pattern, everyone).inverse().apply(everyone), dtype=np.float64)
+    mean = pattern if reference is None else np.asarray(aligned.mean(axis=0))
+    return Training(pattern, mean, aligned - mean, converged)
 
 
 def _with_mirrored(shapes: Float64, permutation: Indices | None) -> Float64:
@@ -185,8 +188,8 @@ def _check_handedness(mean: Float64, shapes: Float64) -> None:
 
 
 def own_mirror_image(mean: Float64, permutation: Indices) -> Float64:
-    """Turn a mean so that mirroring it in x gives itself, by the smallest rotation."""
-    n_dims = mean.shape[1]
+    """Turn a mean by the smallest rotation so that mirroring it in x gives itself."""
+    n_dims, size = mean.shape[1], np.linalg.norm(mean)
     cross = mean[permutation].T @ mean
     # The reflection I − 2nnᵀ nearest to the exchange of points: n is its least eigenvector.
     normal = np.linalg.eigh(cross + cross.T)[1][:, 0]
@@ -196,7 +199,7 @@ def own_mirror_image(mean: Float64, permutation: Indices) -> Float64:
     rotation = _reflection(half) @ _reflection(normal)
     mean = mean @ rotation.T
     mean = (mean + mirrored(mean, permutation)) / 2
-    return np.asarray(mean / np.linalg.norm(mean))
+    return np.asarray(mean * (size / np.linalg.norm(mean)))
 
 
 def _reflection(normal: Float64) -> Float64:
@@ -252,20 +255,10 @@ def _offset(linear: Linear) -> Float64:
     return linear.modes @ (linear.mean - linear.reference).reshape(-1) / linear.units
 
 
-def _poses(reference: Float64, shapes: Floats, with_scale: bool) -> Similarity:
-    poses = similarity(reference, shapes)
-    if with_scale:
-        return poses
-    centre = reference.mean(axis=0)
-    goal = shapes.mean(axis=1, dtype=np.float64)
-    moved = np.squeeze(poses.rotation @ centre[:, None], -1)
-    return Similarity(np.ones(len(shapes)), poses.rotation, goal - moved)
-
-
 class _Procrustes:
     """Similarity or rigid frame in any dimension; in 3-D one SVD a shape."""
 
-    with_scale = True
+    fit = staticmethod(similarity)
 
     def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
         self._linear, self._dtype = linear, dtype
@@ -274,7 +267,7 @@ class _Procrustes:
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         NoPoseError.check(~coinciding(shapes), _NO_POSE)
-        poses = _poses(self._linear.reference, shapes, self.with_scale)
+        poses = self.fit(self._linear.reference, shapes)
         aligned = poses.inverse().apply(shapes.astype(np.float64)) - self._linear.mean
         coefficients = aligned.reshape(len(shapes), -1) @ self._inward
         return coefficients.astype(self._dtype), poses
@@ -286,7 +279,7 @@ class _Procrustes:
 
 
 class _Rigid(_Procrustes):
-    with_scale = False
+    fit = staticmethod(rigid)
 
 
 def _similarity_projector(linear: Linear, dtype: np.dtype[Any]) -> Projector:
@@ -349,42 +342,6 @@ def nearest(
     model = mean + (weights[:, 1:] @ modes).reshape(-1, *mean.shape)
     placed = Similarity(scale, rotation, centre[:, 0]).apply(model)
     return np.asarray(placed, dtype=np.float64), moving.size == 0
-
-
-def _train_rigid(
-    shapes: Float64, permutation: Indices | None, reference: Float64 | None
-) -> Training:
-    everyone = _with_mirrored(shapes, permutation)
-    pattern, converged = reference, True
-    if pattern is None:
-        pattern, converged = _rigid_mean(everyone)
-    pattern = pattern - pattern.mean(axis=0)
-    if permutation is not None:
-        size = np.linalg.norm(pattern)
-        pattern = size * own_mirror_image(pattern / size, permutation)
-    _check_handedness(pattern / np.linalg.norm(pattern), shapes)
-    aligned = _poses(pattern, everyone, with_scale=False).inverse().apply(everyone)
-    mean = np.asarray(aligned.mean(axis=0), dtype=np.float64) if reference is not None else pattern
-    return Training(pattern, mean, aligned - mean, converged)
-
-
-def _rigid_mean(
-    shapes: Float64, tolerance: float = 1e-12, max_iterations: int = 100
-) -> tuple[Float64, bool]:
-    """Fixed point of ``μ = mean(T⁻¹x)``, T rigid, turned as the shapes are on average."""
-    centred = shapes - shapes.mean(axis=1, keepdims=True)
-    mean, poses = centred[0], None
-    for _ in range(max_iterations):
-        poses = _poses(mean, centred, with_scale=False)
-        update = np.asarray(poses.inverse().apply(centred).mean(axis=0), dtype=np.float64)
-        change = np.linalg.norm(update - mean)
-        mean = update
-        if change <= tolerance * np.linalg.norm(mean):
-            break
-    else:
-        return mean, False
-    turn = scale_and_rotation(poses.rotation.sum(axis=0), np.ones(()))[1]
-    return mean @ turn.T, True
 
 
 def _train_none(
@@ -463,9 +420,24 @@ class _Box:
 
 FRAMES: Mapping[str, Frame] = {
     "similarity": Frame(
-        _train_similarity, _similarity_projector, ("translation", "scale", "rotation")
+        partial(_train_procrustes, "similarity"),
+        _similarity_projector,
+        ("translation", "scale", "rotation"),
     ),
-    "rigid": Frame(_train_rigid, _Rigid, ("translation", "rotation")),
+    "rigid": Frame(partial(_train_procrustes, "rigid"), _Rigid, ("translation", "rotation")),
     "box": Frame(_train_box, _Box, ()),
     "none": Frame(_train_none, _Still, ()),
 }
+
+
+def frame_of(align: str) -> Frame:
+    """Frame of an argument ``align``.
+
+    Raises
+    ------
+    ValueError
+        When there is none of this name.
+    """
+    if align not in FRAMES:
+        raise ValueError(f"align: got {align!r}, expected one of {', '.join(FRAMES)}")
+    return FRAMES[align]

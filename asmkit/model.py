@@ -32,7 +32,7 @@ from asmkit.conditioning import (
     noise_covariance,
 )
 from asmkit.credible import CredibleRegions, check_level
-from asmkit.frames import FRAMES, Frame, Linear, NoPoseError, Projector, nearest
+from asmkit.frames import Frame, Linear, NoPoseError, Projector, frame_of, nearest
 from asmkit.mode_rules import (
     RULES,
     STREAMING_RULES,
@@ -43,7 +43,7 @@ from asmkit.model_file import read_model, write_model
 from asmkit.modes import check_request, count_modes, fixed_directions, principal_modes
 from asmkit.plausibility import Plausibility
 from asmkit.priors import Box, Prior, PriorReport
-from asmkit.robust_modes import robust_principal_modes
+from asmkit.robust_modes import agreeing
 from asmkit.schemes import Scheme
 from asmkit.statistics import ShapeStatistics
 from asmkit.symmetry import resolve_mirror
@@ -248,13 +248,11 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         frame = self._frame()
         kept: npt.NDArray[np.bool_] = np.ones(len(shapes), dtype=bool)
         for _ in range(2):
-            pattern, mean, _, _ = frame.train(shapes[kept], self.mirror_, reference)
+            pattern = frame.train(shapes[kept], self.mirror_, reference).reference
             anchor = pattern if frame.moves else None
-            _, own, deviations, _ = frame.train(shapes, self.mirror_, anchor)
-            fixed = fixed_directions(pattern, frame.moves)
-            found = robust_principal_modes(deviations + (own - mean), fixed, _size(mean))
+            deviations = frame.train(shapes, self.mirror_, anchor).deviations
             # A shape and its mirror image are in together or out together.
-            kept = np.asarray(found.weights.reshape(-1, len(shapes)).all(axis=0))
+            kept = np.asarray(agreeing(deviations).reshape(-1, len(shapes)).all(axis=0))
         return kept
 
     def partial_fit(
@@ -896,9 +894,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         return self.n_components_
 
     def _frame(self) -> Frame:
-        if self.align not in FRAMES:
-            raise ValueError(f"align: got {self.align!r}, expected one of {', '.join(FRAMES)}")
-        return FRAMES[self.align]
+        return frame_of(self.align)
 
     def _batch(self, shapes: npt.ArrayLike) -> tuple[Floats, tuple[int, ...]]:
         self._held()

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from asmkit._npz import read_npz, write_npz
 from asmkit.errors import FormatError
-from asmkit.frames import FRAMES
+from asmkit.frames import frame_of
 from asmkit.mode_rules import RULES
 from asmkit.modes import check_request
 from asmkit.statistics import ShapeStatistics
@@ -88,8 +88,7 @@ def _fill(model: ShapeModel, arrays: dict[str, npt.NDArray[Any]]) -> None:
     model.n_components = arrays["n_components"].item()
     check_request(model.n_components, RULES)
     model.align = str(arrays["align"])
-    if model.align not in FRAMES:
-        raise ValueError(f"align {model.align!r} is no known frame")
+    frame_of(model.align)
     model.robust = bool(arrays.get("robust", False))
     model.mirror = mirror_argument(pairs, name)
     model.mirror_, model.scheme_ = pairs, name

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from asmkit._check import as_points, as_shapes
 from asmkit.alignment import coinciding, refuse_coinciding
-from asmkit.frames import FRAMES, Frame, Training
+from asmkit.frames import Frame, Training, frame_of
 from asmkit.model import ShapeModel
 from asmkit.modes import fixed_directions, principal_modes
 from asmkit.schemes import Scheme
@@ -156,7 +156,7 @@ def generalization(
     """
     batch = as_shapes(shapes, min_shapes=4).astype(np.float64, copy=False)
     refuse_coinciding(coinciding(batch), "shapes")
-    frame = _frame(align)
+    frame = frame_of(align)
     permutation, _ = resolve_mirror(mirror, batch.shape[1])
     pattern = None
     if reference is not None:
@@ -250,7 +250,7 @@ def specificity(
         raise ValueError(f"n_samples: got {n_samples}, expected at least 2")
     k = model.n_components_
     counts = _spread(k) if n_components is None else _counts(n_components, k)
-    frame = _frame(model.align)
+    frame = frame_of(model.align)
     training = frame.train(
         batch.astype(np.float64), model.mirror_, _reference_of(frame, model.reference_)
     )
@@ -272,12 +272,6 @@ def specificity(
         n_samples=n_samples,
         random_state=int(random_state) if isinstance(random_state, (int, np.integer)) else None,
     )
-
-
-def _frame(align: str) -> Frame:
-    if align not in FRAMES:
-        raise ValueError(f"align: got {align!r}, expected one of {', '.join(FRAMES)}")
-    return FRAMES[align]
 
 
 def _reference_of(frame: Frame, reference: Float64) -> Float64 | None:

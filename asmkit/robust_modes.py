@@ -121,6 +121,20 @@ def robust_principal_modes(
         differ at all.
     """
     array = np.asarray(deviations, dtype=np.float64)
+    kept = agreeing(array, random_state=random_state)
+    shift = array[kept].mean(axis=0)
+    variances, modes = principal_modes(array[kept] - shift, np.asarray(fixed), size)
+    return RobustModes(shift, variances, modes, kept.astype(np.float64))
+
+
+def agreeing(
+    deviations: npt.ArrayLike, *, random_state: int | np.random.Generator | None = 0
+) -> Flags:
+    """Which deviations ``(n, p, d)`` agree with most others, ``(n,)``: those that take part.
+
+    Arguments and errors are those of :func:`robust_principal_modes`.
+    """
+    array = np.asarray(deviations, dtype=np.float64)
     if array.ndim != 3 or len(array) < 5 or not np.isfinite(array).all():
         raise ValueError(
             f"deviations: got shape {array.shape}, expected finite numbers (n, p, d) of at least "
@@ -131,9 +145,7 @@ def robust_principal_modes(
     kept = far <= np.sort(far)[int(np.ceil(_SHARE * len(rows))) - 1]
     for _ in range(2):
         kept = _near(rows, kept)
-    shift = array[kept].mean(axis=0)
-    variances, modes = principal_modes(array[kept] - shift, np.asarray(fixed), size)
-    return RobustModes(shift, variances, modes, kept.astype(np.float64))
+    return np.asarray(kept)
 
 
 def _outlyingness(rows: Float64, generator: np.random.Generator) -> Float64:
