@@ -163,6 +163,26 @@ def test_a_file_that_is_too_large_is_not_read_unless_allowed(tmp_path, name):
         read(path, max_bytes=0)
 
 
+def test_so_many_lines_that_they_take_long_are_refused_unless_allowed(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"image,x0,y0\n,1,2\n" + b"\n" * 1_000_000)
+    with pytest.raises(FormatError, match=r"more than 1000000 lines.*allow it by max_bytes"):
+        read(path)
+    assert len(read(path, max_bytes=2 * 32 * 2**20)) == 1
+
+
+def test_so_many_lists_that_they_fill_the_memory_are_refused(tmp_path):
+    (tmp_path / "a.json").write_bytes(b'{"annotations":[' + b"[]," * 2_000_000 + b"[]]}")
+    with pytest.raises(FormatError, match="more than 2000000 objects and lists"):
+        read(tmp_path / "a.json", format="coco")
+
+
+def test_deep_elements_are_refused(tmp_path):
+    (tmp_path / "a.xml").write_bytes(b"<a>" * 1_000_000)
+    with pytest.raises(FormatError, match="nested 100 deep"):
+        read(tmp_path / "a.xml", format="dlib")
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if FORMATS[n].holds_many and n != "wflw"])
 def test_so_many_annotations_that_they_fill_the_memory_are_refused(tmp_path, name, monkeypatch):
     path = sample(tmp_path, name)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.annotations._text import read_text
+from asmkit.annotations._text import read_text, scaled
 from asmkit.errors import FormatError
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
 
 #: As Python objects, the worst text takes thirty times its size.
 JSON_BYTES = 24 * 2**20
+#: Most objects and lists in it: an empty one takes three bytes there, and a hundred here.
+_MAX_PARTS = 2_000_000
 
 _NUMBER = {int, float}
 
@@ -33,6 +35,12 @@ _NUMBER = {int, float}
 def read_json(path: Path, max_bytes: int) -> Mapping[str, Any]:
     """Read a JSON object."""
     text = read_text(path, max_bytes)
+    most = scaled(_MAX_PARTS, max_bytes)
+    if text.count("[") + text.count("{") > most:
+        raise FormatError(
+            f"{path}: holds more than {most} objects and lists; is it the right file? If so, allow "
+            "it by max_bytes"
+        )
     try:
         data = json.loads(text, parse_constant=_constant)
     except RecursionError as error:

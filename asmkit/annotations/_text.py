@@ -14,6 +14,7 @@ __all__ = [
     "MAX_ANNOTATIONS",
     "MAX_BYTES",
     "MAX_BYTES_ONE_BY_ONE",
+    "MAX_LINES",
     "check_number_of_annotations",
     "encoded",
     "first_bytes",
@@ -21,16 +22,20 @@ __all__ = [
     "one_line",
     "read_bytes",
     "read_text",
+    "scaled",
     "whole_number",
     "written_numbers",
 ]
 
-#: Most bytes of a file that are read unless the caller allows more, and most annotations in it.
-#: They keep what a hostile file can cost below a gigabyte: a field of three bytes takes a hundred
-#: while it is read. Where instances are read one by one, more is bearable.
+#: Most bytes of a file that are read unless the caller allows more, and most annotations and lines
+#: in it. They keep what a hostile file can cost below a gigabyte and near a second: a field of
+#: three bytes takes a hundred while it is read. Where instances are read one by one, more is
+#: bearable. A caller who allows more bytes than any format does by itself is allowed as many times
+#: more annotations and lines.
 MAX_BYTES = 16 * 2**20
 MAX_BYTES_ONE_BY_ONE = 32 * 2**20
-MAX_ANNOTATIONS = 300_000
+MAX_ANNOTATIONS = 100_000
+MAX_LINES = 1_000_000
 
 _MARK = b"\xef\xbb\xbf"  # some programs of Windows begin UTF-8 with it
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -62,8 +67,19 @@ def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
             f"{path}: holds NUL bytes, so it is binary (or UTF-16: save it as UTF-8); "
             "expected a text file of landmarks"
         )
-    text = data.decode("utf-8-sig", errors="replace")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+    most = scaled(MAX_LINES, max_bytes)
+    if text.count("\n") > most:
+        raise FormatError(
+            f"{path}: holds more than {most} lines; is it the right file? If so, split it, or "
+            "allow it by max_bytes"
+        )
+    return text
+
+
+def scaled(most: int, max_bytes: int) -> int:
+    """``most``, or as many times more as ``max_bytes`` is above what any format allows."""
+    return most * max(1, max_bytes // MAX_BYTES_ONE_BY_ONE)
 
 
 def first_bytes(path: Path, count: int = 2**16) -> bytes:
@@ -99,12 +115,13 @@ def whole_number(field: str, where: str, what: str) -> int:
     return int(field)
 
 
-def check_number_of_annotations(path: Path, count: int) -> None:
+def check_number_of_annotations(path: Path, count: int, max_bytes: int) -> None:
     """Refuse a file of so many annotations that they, as objects, would fill the memory."""
-    if count > MAX_ANNOTATIONS:
+    most = scaled(MAX_ANNOTATIONS, max_bytes)
+    if count > most:
         raise FormatError(
-            f"{path}: holds more than the {MAX_ANNOTATIONS} annotations that are read from one "
-            "file; split it"
+            f"{path}: holds more than the {most} annotations that are read from one file; split "
+            "it, or allow it by max_bytes"
         )
 
 

@@ -65,7 +65,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     categories = _by_id(path, data, "categories")
     found = []
     instances = sequence(data.get("annotations"), f"{path}, annotations")
-    check_number_of_annotations(path, len(instances))
+    check_number_of_annotations(path, len(instances), options.limit(JSON_BYTES))
     for number, entry in enumerate(instances, start=1):
         where = f"{path}, annotation {number}"
         instance = mapping(entry, where)

@@ -75,9 +75,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
 
 def rows_of(path: Path, options: ReadOptions) -> Iterator[tuple[int, list[str]]]:
     """Lines and fields of a table, as many in each row as in the first; empty lines left out."""
-    table = csv.reader(
-        io.StringIO(read_text(path, options.limit(MAX_BYTES_ONE_BY_ONE)), newline=""), strict=True
-    )
+    max_bytes = options.limit(MAX_BYTES_ONE_BY_ONE)
+    table = csv.reader(io.StringIO(read_text(path, max_bytes), newline=""), strict=True)
     expected: int | None = None
     count = 0
     try:
@@ -85,7 +84,7 @@ def rows_of(path: Path, options: ReadOptions) -> Iterator[tuple[int, list[str]]]
             if expected is None:
                 expected = len(fields)
             count += bool(fields)
-            check_number_of_annotations(path, count - 1)  # one row is the header
+            check_number_of_annotations(path, count - 1, max_bytes)  # one row is the header
             if fields and len(fields) != expected:
                 raise FormatError(
                     f"{path}, line {table.line_num}: {len(fields)} fields, but {expected} in the "

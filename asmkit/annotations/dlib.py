@@ -52,6 +52,8 @@ _BOX = [*_IMAGE, "box"]
 _PART, _LABEL = [*_BOX, "part"], [*_BOX, "label"]
 _RECTANGLE = ("left", "top", "width", "height")
 _OWN = ("ignore", "angle", "pose", "detection_score", "occluded", "truncated", "difficult")
+_PART_ATTRIBUTES = {"name", "x", "y"}
+_MAX_DEPTH = 100
 _MAX_COORDINATES = 20_000_000  # boxes times names: a file of many odd names claims many
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -77,7 +79,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     FormatError
         When the file is damaged, holds a document type or an entity, or no part at all.
     """
-    boxes = _parse(path, read_bytes(path, options.limit(MAX_BYTES_ONE_BY_ONE)))
+    boxes = _parse(path, options.limit(MAX_BYTES_ONE_BY_ONE))
     names = sorted({name for box in boxes for name in box.parts})
     if not names:
         raise FormatError(f"{path}: {len(boxes)} boxes without any part; expected landmarks")
@@ -87,7 +89,8 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     return [_annotation(path, i, box, names, options) for i, box in enumerate(boxes, start=1)]
 
 
-def _parse(path: Path, data: bytes) -> list[_Box]:
+def _parse(path: Path, max_bytes: int) -> list[_Box]:
+    data = read_bytes(path, max_bytes)
     parser = expat.ParserCreate()
     parser.buffer_text = True
     boxes: list[_Box] = []
@@ -95,15 +98,17 @@ def _parse(path: Path, data: bytes) -> list[_Box]:
     image: dict[str, str] = {}
 
     def start(tag: str, attributes: dict[str, str]) -> None:
+        if len(stack) == _MAX_DEPTH:
+            raise FormatError(f"{path}: elements nested {_MAX_DEPTH} deep; dlib's files are not")
         stack.append(tag)
         if stack == _IMAGE:
             image.clear()
             image.update(attributes)
         elif stack == _BOX:
-            check_number_of_annotations(path, len(boxes) + 1)
+            check_number_of_annotations(path, len(boxes) + 1, max_bytes)
             boxes.append(_Box(dict(image), attributes))
         elif stack == _PART:
-            _add_part(f"{path}, line {parser.CurrentLineNumber}", boxes[-1], attributes)
+            _add_part(path, parser.CurrentLineNumber, boxes[-1], attributes)
 
     def end(_tag: str) -> None:
         stack.pop()
@@ -127,12 +132,14 @@ def _parse(path: Path, data: bytes) -> list[_Box]:
     return boxes
 
 
-def _add_part(where: str, box: _Box, attributes: dict[str, str]) -> None:
-    if not {"name", "x", "y"} <= set(attributes):
-        raise FormatError(f"{where}: a part has name, x and y; got {sorted(attributes)[:5]}")
+def _add_part(path: Path, line: int, box: _Box, attributes: dict[str, str]) -> None:
+    if not attributes.keys() >= _PART_ATTRIBUTES:
+        raise FormatError(
+            f"{path}, line {line}: a part has name, x and y; got {sorted(attributes)[:5]}"
+        )
     name = attributes["name"]
     if name in box.parts:
-        raise FormatError(f"{where}: the part {name[:40]!r} stands twice in its box")
+        raise FormatError(f"{path}, line {line}: the part {name[:40]!r} stands twice in its box")
     box.parts[name] = (attributes["x"], attributes["y"])
 
 

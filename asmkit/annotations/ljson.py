@@ -64,7 +64,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     image = options.find_namesake(path)
     if version == 3:
         groups = mapping(data.get("groups"), f"{path}, groups")
-        check_number_of_annotations(path, len(groups))
+        check_number_of_annotations(path, len(groups), options.limit(JSON_BYTES))
         found = [
             _read_group(path, name, group, len(groups), image) for name, group in groups.items()
         ]

@@ -78,7 +78,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
             f"{path}: {len(fields)} fields follow the header; expected {n_labels} labels (without "
             f"blanks) and {n_rows} x {n_columns} numbers, {n_dims} a point"
         )
-    check_number_of_annotations(path, n_rows)
+    check_number_of_annotations(path, n_rows, options.limit())
     values = numbers(fields[skipped:], str(path))
     if header["missing"]:
         values[values == numbers([header["missing"]], f"{path}, header")[0]] = np.nan

@@ -77,7 +77,7 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
         if tag & _NO_SHAPE or (old and values.shape[1] != 2):
             continue
         number = len(found) + 1
-        check_number_of_annotations(path, number)
+        check_number_of_annotations(path, number, options.limit())
         if values.shape[1] != 2:
             raise FormatError(
                 f"{path}, shape {number}: {values.shape[1]} columns, expected x and y"

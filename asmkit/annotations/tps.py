@@ -24,7 +24,6 @@ of arrays, in the frame of the points, in ``attributes["curves"]``. An annotatio
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,13 +89,14 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     FormatError
         When the file is damaged, or the height of an image is not known.
     """
-    specimens = _parse(path, read_text(path, options.limit()).split("\n"))
+    specimens = _parse(path, options.limit())
     if not specimens:
         raise FormatError(f"{path}: holds no specimen; expected LM= and as many lines of 'x y'")
     return [_annotation(path, i, one, options) for i, one in enumerate(specimens, start=1)]
 
 
-def _parse(path: Path, lines: Iterable[str]) -> list[_Specimen]:
+def _parse(path: Path, max_bytes: int) -> list[_Specimen]:
+    lines = read_text(path, max_bytes).split("\n")
     specimens: list[_Specimen] = []
     block: _Block | None = None
     ignoring = False  # what belongs to a key that is unknown to us
@@ -115,7 +115,7 @@ def _parse(path: Path, lines: Iterable[str]) -> list[_Specimen]:
                     f"{where}: a specimen without landmarks; curves alone are not read"
                 )
             block = _Block(where, count, _LANDMARKS[key])
-            check_number_of_annotations(path, len(specimens) + 1)
+            check_number_of_annotations(path, len(specimens) + 1, max_bytes)
             specimens.append(_Specimen(block))
         elif not specimens and line.strip():
             raise FormatError(f"{where}: {line[:40]!r} stands before the first LM=")
