@@ -30,6 +30,7 @@ from asmkit.alignment import (
 
 __all__ = [
     "FRAMES",
+    "LARGEST_BLOCK",
     "Frame",
     "Linear",
     "NoPoseError",
@@ -206,12 +207,17 @@ def _reflection(normal: Float64) -> Float64:
     return np.asarray(np.eye(len(normal)) - 2 * np.outer(normal, normal))
 
 
+#: Shapes that go through the products together. Every number divides the largest, so that a batch
+#: split at its multiples meets the same blocks, and gives the same bits, on any number of threads.
+_BLOCKS = (4, 8, 16, 24, 32, 48, 96)
+LARGEST_BLOCK = _BLOCKS[-1]
+
+
 class _PlanarSimilarity:
     """Similarity frame in 2-D, compiled."""
 
-    #: BLAS keeps to one thread below this many multiply-adds; our own threads are outside.
+    #: BLAS keeps to one thread up to this many multiply-adds; our own threads are outside.
     max_product = 1 << 18
-    max_rows = 64
 
     def __init__(self, linear: Linear, dtype: np.dtype[Any]) -> None:
         reference, mean, modes, units = linear
@@ -222,7 +228,8 @@ class _PlanarSimilarity:
         self._offset = _offset(linear).astype(dtype)
         self._inward = np.ascontiguousarray(planes.T / units, dtype)
         self._outward = np.ascontiguousarray(planes * units[:, None], dtype)
-        self._n_rows = min(max(self.max_product // modes.size, 4), self.max_rows)
+        most = max(self.max_product // modes.size, 4)
+        self._n_rows = max(rows for rows in _BLOCKS if rows <= most)
 
     def project(self, shapes: Floats) -> tuple[Floats, Any]:
         flat = np.ascontiguousarray(shapes).reshape(len(shapes), -1).view()

@@ -31,8 +31,9 @@ from asmkit.conditioning import (
     log_likelihood,
     noise_covariance,
 )
+from asmkit.conformal import calibration_distances
 from asmkit.credible import CredibleRegions, check_level
-from asmkit.frames import Frame, Linear, NoPoseError, Projector, frame_of, nearest
+from asmkit.frames import LARGEST_BLOCK, Frame, Linear, NoPoseError, Projector, frame_of, nearest
 from asmkit.mode_rules import (
     RULES,
     STREAMING_RULES,
@@ -58,7 +59,8 @@ _THREE_SIGMAS = Box(3.0)
 
 # Threads split a batch at multiples of the kernels' block; a piece is small enough for its
 # coefficients to stay in the cache and large enough that Python's lock is rarely asked for.
-_MIN_CHUNK, _MAX_CHUNK = 256, 4096
+_MIN_CHUNK = LARGEST_BLOCK * 4
+_MAX_CHUNK = _MIN_CHUNK * 10
 
 
 class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type information
@@ -669,6 +671,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         level: float = 0.95,
         *,
         robust: bool = False,
+        calibration: npt.ArrayLike | None = None,
     ) -> CredibleRegions:
         """Where each point of a shape is, with a stated probability, given some of its points.
 
@@ -681,6 +684,11 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             As for :meth:`complete`.
         level : float
             Probability of each region, in (0, 1).
+        calibration : array_like, shape (m, p, d), optional
+            Complete shapes that the model was not fitted on: the regions of hidden points are made
+            so large that they hold at the stated rate in these (split conformal prediction, see
+            :mod:`asmkit.conformal`), however wrong the normal distribution is. Takes m times as
+            long.
 
         Returns
         -------
@@ -689,17 +697,28 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
 
         Raises, Warns
         -------------
-        As :meth:`complete`.
+        As :meth:`complete`; ValueError also when a calibration shape is not complete, or there are
+        too few of them for the level.
         """
         check_level(level)
         found, axes = self._condition(points, noise, robust=robust)
         n_points, n_dims = self.mean_.shape
-        return CredibleRegions(
+        distances = None
+        if calibration is not None:
+            others, _ = as_batch(calibration, "calibration", n_points=n_points, n_dims=n_dims)
+            model, batch, _, covariance = self._conditions(points, noise)
+            distances = calibration_distances(
+                model, batch, found.mean, covariance, others.astype(np.float64), robust=robust
+            ).reshape(*axes, len(others), n_points)
+        regions = CredibleRegions(
             found.mean.reshape(*axes, n_points, n_dims),
             found.covariance.reshape(*axes, n_points, n_dims, n_dims),
             level,
             found.weights.reshape(*axes, n_points),
+            distances,
         )
+        _ = regions.radius  # too few shapes are refused here, not at the first use
+        return regions
 
     def posterior(
         self, points: npt.ArrayLike, noise: npt.ArrayLike = 0.0, *, robust: bool = False

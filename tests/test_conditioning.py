@@ -247,7 +247,54 @@ def test_half_axes_of_a_region_reach_its_border(rng, d):
     for axis in range(d):
         border = regions.mean + lengths[:, axis, None] * directions[:, :, axis]
         assert np.allclose(regions.distance(border), regions.radius, rtol=1e-6)
-    assert regions.radius == pytest.approx(np.sqrt(chi2.ppf(0.9, d)))
+    assert np.allclose(regions.radius, np.sqrt(chi2.ppf(0.9, d)))
+
+
+def test_calibrated_regions_hold_at_their_rate_where_the_normal_distribution_is_wrong(rng):
+    pattern = rng.normal(size=(7, 2))
+
+    def faces(n):  # nearly always tame, sometimes wild
+        wild = rng.standard_t(2.2, size=(n, 1, 1))
+        return 50 * (pattern + 0.01 * wild * rng.normal(size=(n, 7, 2)))
+
+    model = ShapeModel(3).fit(faces(300))
+    others, test = faces(199), faces(400)
+    given = hide(test, 1, 2)
+    plain = model.credible_regions(given, level=0.8)
+    calibrated = model.credible_regions(given, level=0.8, calibration=others)
+    hidden = np.isnan(given[..., 0])
+    assert np.array_equal(plain.mean, calibrated.mean)
+    assert plain.contains(test)[hidden].mean() > 0.85
+    for level in (0.5, 0.8, 0.95):
+        rate = calibrated.at(level).contains(test)[hidden].mean()
+        # Both the 199 and the 400 shapes are a draw: three standard errors.
+        assert abs(rate - level) < 3 * np.sqrt(level * (1 - level) * (1 / 199 + 1 / 400))
+    assert np.allclose(calibrated.radius[~hidden], plain.radius[~hidden])
+
+
+@dims
+def test_calibration_follows_poses_and_looks_at_each_shape_alone(rng, d):
+    shapes = family(rng, 90, 9, d)
+    model = ShapeModel(4).fit(shapes[:50])
+    given = hide(shapes[50:54], 0, 5)
+    given[2, 7] = np.nan
+    found = model.credible_regions(given, 0.1, 0.8, calibration=shapes[60:])
+    moved = model.credible_regions(given * 3 + 100, 0.3, 0.8, calibration=shapes[60:])
+    alone = model.credible_regions(given[2], 0.1, 0.8, calibration=shapes[60:] * 7 - 1000)
+    assert found.distances.shape == (4, 30, 9)
+    assert np.allclose(found.distances, moved.distances, rtol=1e-5, equal_nan=True)
+    assert np.allclose(found.distances[2], alone.distances, rtol=1e-5, equal_nan=True)
+    assert np.array_equal(np.isnan(found.distances[:, 0]), ~np.isnan(given[..., 0]))
+
+
+def test_calibration_by_too_few_or_incomplete_shapes_is_refused(rng):
+    shapes = family(rng, 60, 9, 2)
+    model, given = ShapeModel(4).fit(shapes[:30]), hide(shapes[30], 0)
+    assert model.credible_regions(given, 0.1, 0.95, calibration=shapes[31:50]).radius.shape == (9,)
+    with pytest.raises(ValueError, match=r"18 calibration shapes tell of levels up to 0.947"):
+        model.credible_regions(given, 0.1, 0.95, calibration=shapes[31:49])
+    with pytest.raises(ValueError, match="calibration"):
+        model.credible_regions(given, 0.1, 0.8, calibration=hide(shapes[31:50], 1))
 
 
 @dims
