@@ -224,10 +224,10 @@ class _PlanarSimilarity:
         self._n_modes, self._size = modes.shape
         planes = modes.reshape(self._n_modes, -1, 2).swapaxes(1, 2).reshape(modes.shape)
         self._reference = np.ascontiguousarray(reference.T, dtype)
-        self._mean = np.ascontiguousarray(mean.T, dtype)
+        self._mean = np.ascontiguousarray(mean.reshape(-1), dtype)
         self._offset = _offset(linear).astype(dtype)
         self._inward = np.ascontiguousarray(planes.T / units, dtype)
-        self._outward = np.ascontiguousarray(planes * units[:, None], dtype)
+        self._outward = np.ascontiguousarray(modes * units[:, None], dtype)
         most = max(self.max_product // modes.size, 4)
         self._n_rows = max(rows for rows in _BLOCKS if rows <= most)
 

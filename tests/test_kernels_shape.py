@@ -66,8 +66,8 @@ def call_place(coefficients, poses, mean, modes, rows=64):
     dtype = coefficients.dtype
     out = np.empty((len(coefficients), 2 * len(mean)), dtype)
     block = np.empty((rows, 2 * len(mean)), dtype)
-    by_axis = np.ascontiguousarray(mean.T).astype(dtype)
-    place(coefficients, poses, by_axis, in_planes(modes).astype(dtype), block, out)
+    interleaved = modes.reshape(len(modes), -1).astype(dtype)
+    place(coefficients, poses, mean.reshape(-1).astype(dtype), interleaved, block, out)
     return out.reshape(len(out), len(mean), 2)
 
 

@@ -1,8 +1,8 @@
 """Compiled halves of smoothing in 2-D: shapes into the model, coefficients back into shapes.
 
 A similarity of the plane is ``x ↦ [[a, -b], [b, a]] x + t``, kept as the row ``(a, b, t_x, t_y)``.
-Inside a block the coordinates stand in planes, all x before all y, so that the loops over points
-vectorise; the two matrix products go to BLAS block by block while the block is in the cache.
+On the way in the coordinates of a block stand in planes, all x before all y, which sums over points
+vectorise best; the two matrix products go to BLAS block by block while the block is in the cache.
 
 ``fastmath`` may reorder and fuse, but must not assume that NaN is absent: NaN is how a missing
 point is found.
@@ -80,9 +80,9 @@ def place(
 ) -> None:
     """Fill ``shapes`` (n, 2p) with the poses of ``mean + coefficients · modes``.
 
-    ``modes`` is (k, 2p) in planes here; all else as in :func:`project`.
+    ``mean`` (2p,) and ``modes`` (k, 2p) are interleaved here; all else as in :func:`project`.
     """
-    n_points = mean.shape[1]
+    n_points = len(mean) // 2
     for start in range(0, len(shapes), len(block)):
         size = min(len(block), len(shapes) - start)
         np.dot(coefficients[start : start + size], modes, block[:size])
@@ -90,6 +90,6 @@ def place(
             row, shape, pose = block[i], shapes[start + i], poses[start + i]
             a, b, shift_x, shift_y = pose[0], pose[1], pose[2], pose[3]
             for j in range(n_points):
-                x, y = mean[0, j] + row[j], mean[1, j] + row[n_points + j]
+                x, y = mean[2 * j] + row[2 * j], mean[2 * j + 1] + row[2 * j + 1]
                 shape[2 * j] = a * x - b * y + shift_x
                 shape[2 * j + 1] = b * x + a * y + shift_y
