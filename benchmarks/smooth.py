@@ -6,11 +6,11 @@ float64 and float32, on one and two threads. Every contender runs once in each r
 busy moment of the machine hits all alike; figures are medians over the repeats. On two threads
 each begins after a pause, because the threads of BLAS spin on after a product and would be in the
 way. The ratio is to the two products of the same type on as many threads:
-``np.matmul(x, Φᵀ, out=)`` and ``np.matmul(b, Φ, out=)`` for what is given its memory, ``x @ Φᵀ @ Φ`` for what makes its own.
-Of ``constrain``, ``complete``, ``credible_regions`` (10 of 68 points hidden) and ``posterior`` the
-cost of a shape is given. Each figure stands there twice: by the clock, and as time on a processor,
-all threads together, which other work on the machine lengthens less.
-For other libraries see ``peers.py``; for other sizes ``growth.py``.
+``np.matmul(x, Φᵀ, out=)`` and ``np.matmul(b, Φ, out=)`` for what is given its memory,
+``x @ Φᵀ @ Φ`` for what makes its own. Of ``constrain``, ``complete``, ``credible_regions`` (10 of
+68 points hidden) and ``posterior`` the cost of a shape is given. Each figure stands there twice: by
+the clock, and as time on a processor, all threads together, which other work on the machine
+lengthens less. For other libraries see ``peers.py``; for other sizes ``growth.py``.
 """
 
 from __future__ import annotations
