@@ -52,6 +52,11 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="Trained network of the same architecture, whose weights to begin with.",
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    help="Where to compute. Default: on a GPU where there is one.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads that compute. Default: torch's.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
 @click.pass_context
@@ -65,6 +70,7 @@ def command(
     settings: tuple[str, ...],
     others: Path | None,
     start: Path | None,
+    device: str | None,
     threads: int | None,
     quiet: bool,
     **changes: Any,
@@ -81,6 +87,7 @@ def command(
       asmkit train --data faces/ --arch atpn --out runs/tracking
       asmkit train --resume runs/faces
       asmkit train --data hands/ --out runs/hands --epochs 60 --set rotation=10
+      torchrun --nproc-per-node 2 -m asmkit train --data faces/ --out runs/faces
     """
     if resume is not None:
         _refuse_other_options(ctx)
@@ -104,6 +111,7 @@ def command(
                 threads=threads,
                 others=others,
                 start=start,
+                device=device,
                 progress=bars,
             )
     except KeyboardInterrupt as stop:

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from asmkit._files import replacing
 from asmkit.errors import FormatError
 from asmkit.nn.heads import LandmarkNetwork
+from asmkit.nn.processes import Processes
 
 __all__ = ["TrainingState", "load_state", "read_tensors", "save_state", "write_tensors"]
 
@@ -42,6 +43,12 @@ class TrainingState:
     step: int = 0
     #: one row an epoch, as in ``log.jsonl``
     history: list[dict[str, Any]] = field(default_factory=list)
+    processes: Processes = field(default_factory=Processes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -71,12 +78,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def save_state(path: Path, state: TrainingState, record: Mapping[str, Any]) -> None:
-    """Write a training's state; ``record`` says what it belongs to."""
+    """Write a training's state; ``record`` says what it belongs to.
+
+    Every process of the training takes part; one of them writes.
+    """
+    random = state.processes.gather(_random_state(state))
+    if not state.processes.writes:
+        return
     tensors = {f"network.{name}": t for name, t in state.network.state_dict().items()}
     tensors |= {f"average.{name}": t for name, t in state.average.state_dict().items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": t for name, t in values.items()}
-    tensors["random"] = torch.get_rng_state()
+    tensors |= {f"random.{rank}": t for rank, t in enumerate(random)}
     progress = {"epoch": state.epoch, "step": state.step, "history": state.history}
     write_tensors(path, tensors, {**record, "progress": progress})
 
@@ -102,9 +115,23 @@ def load_state(path: Path, state: TrainingState, record: Mapping[str, Any]) -> N
     state.network.load_state_dict(_under("network.", tensors))
     state.average.load_state_dict(_under("average.", tensors))
     _load_optimizer(state.optimizer, tensors)
-    torch.set_rng_state(tensors["random"])
+    _set_random_state(state, tensors[f"random.{state.processes.rank}"])
     state.epoch, state.step = progress["epoch"], progress["step"]
     state.history[:] = progress["history"]
+
+
+def _random_state(state: TrainingState) -> Tensor:
+    """What drop-out draws from next, on the device of the network."""
+    if state.device.type == "cuda":
+        return torch.cuda.get_rng_state(state.device)
+    return torch.get_rng_state()
+
+
+def _set_random_state(state: TrainingState, random: Tensor) -> None:
+    if state.device.type == "cuda":
+        torch.cuda.set_rng_state(random, state.device)
+    else:
+        torch.set_rng_state(random)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

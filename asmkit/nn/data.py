@@ -30,7 +30,7 @@ from asmkit.nn.recipe import Recipe
 from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
 from asmkit.schemes import Scheme
 
-__all__ = ["Batch", "LandmarkDataset", "batches"]
+__all__ = ["Batch", "LandmarkDataset", "batches", "whole_batch"]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -255,19 +255,22 @@ def batches(
     n_workers: int = 1,
     *,
     negatives: float = 0.0,
+    part: int = 0,
+    n_parts: int = 1,
 ) -> Iterator[Batch]:
     """The augmented batches of an epoch, made ahead by threads, the same for any number of them.
 
-    Of every face, a negative takes the place with the chance ``negatives``.
+    Of every face, a negative takes the place with the chance ``negatives``. With ``n_parts`` each
+    batch is dealt out, and only part number ``part`` of each is made.
 
     The shape model smooths the landmarks after augmentation, which is right in both of its frames
     and costs about a microsecond a face.
     """
     recipe = dataset.recipe
     order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
-    size = min(recipe.batch_size, len(order))
+    size = whole_batch(dataset, n_parts)
     # A last batch of fewer would give its faces more weight and upset batch norm.
-    rows = order[: len(order) // size * size].reshape(-1, size)
+    rows = order[: len(order) // size * size].reshape(-1, size)[:, part::n_parts]
 
     def one(index: int) -> Batch:
         rng = np.random.default_rng([recipe.seed, epoch, index])
@@ -291,6 +294,23 @@ def batches(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def whole_batch(dataset: LandmarkDataset, n_parts: int = 1) -> int:
+    """Faces in a batch, all its parts together, which are equally large.
+
+    Raises
+    ------
+    ValueError
+        When a part would hold less than the two faces that batch norm needs.
+    """
+    size = min(dataset.recipe.batch_size, len(dataset)) // n_parts * n_parts
+    if size < 2 * n_parts and n_parts > 1:
+        raise ValueError(
+            f"batches of {dataset.recipe.batch_size} of {len(dataset)} faces leave less than two "
+            f"for each of {n_parts} processes; start fewer"
+        )
+    return size
 
 
 def _check_annotations(annotations: Sequence[Annotation]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from asmkit.nn.atpn import ATPN
 from asmkit.nn.checkpoint import TrainingState
-from asmkit.nn.data import Batch, batches
+from asmkit.nn.data import Batch, batches, whole_batch
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop
 from asmkit.nn.losses import ASMAssistedLoss, LossTerms
 from asmkit.nn.preparation import Parts
@@ -25,11 +25,20 @@ def train_epoch(
     """Run one epoch of optimiser steps; gives the mean of each term of the loss."""
     stage = stage_at(state.epoch, recipe)
     _set_mode(state.network, stage)
-    per_epoch = len(parts.training) // min(recipe.batch_size, len(parts.training))
+    processes = state.processes
+    per_epoch = len(parts.training) // whole_batch(parts.training, processes.count)
     first = stage.start * per_epoch
     sums: dict[str, float] = dict.fromkeys(LossTerms._fields, 0.0)
     share = recipe.negatives if stage.heads else 0.0
-    for batch in batches(parts.training, parts.model, state.epoch, negatives=share):
+    made = batches(
+        parts.training,
+        parts.model,
+        state.epoch,
+        negatives=share,
+        part=processes.rank,
+        n_parts=processes.count,
+    )
+    for batch in made:
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
             slow = stage.heads and not group["tasks"]
@@ -37,6 +46,9 @@ def train_epoch(
         terms = _step(state, batch, recipe, loss, alpha, stage)
         for name, value in zip(sums, terms, strict=True):
             sums[name] += float(value.detach()) / per_epoch
+    means = torch.tensor(list(sums.values()), dtype=torch.float64, device=state.device)
+    processes.average([means])
+    sums = dict(zip(sums, means.tolist(), strict=True))
     total = sums.pop("total")
     if not math.isfinite(total):
         raise ValueError(
@@ -71,21 +83,22 @@ def _step(
     alpha: float,
     stage: Stage,
 ) -> LossTerms:
-    size = recipe.input_size
-    with torch.autocast("cpu", torch.bfloat16, enabled=_uses_bfloat16(recipe)):
-        output = _forward(state.network, as_input(torch.from_numpy(batch.images)), recipe, stage)
-    unknown = torch.full((len(batch.angles), 3), torch.nan)
-    untrained = _untrained(state.network, stage)
+    size, device = recipe.input_size, state.device
+    images = torch.from_numpy(batch.images).to(device)
+    points, smoothed, angles, face = (
+        torch.from_numpy(target).float().to(device)
+        for target in (batch.points, batch.smoothed, batch.angles, batch.face)
+    )
+    if "pose" in _untrained(state.network, stage):
+        angles = torch.full_like(angles, torch.nan)
+    with torch.autocast(device.type, torch.bfloat16, enabled=_uses_bfloat16(recipe, device)):
+        output = _forward(state.network, as_input(images), recipe, stage)
     terms: LossTerms = loss(
-        output,
-        from_crop(torch.from_numpy(batch.points).float(), size),
-        from_crop(torch.from_numpy(batch.smoothed).float(), size),
-        unknown if "pose" in untrained else torch.from_numpy(batch.angles).float(),
-        alpha,
-        torch.from_numpy(batch.face).float(),
+        output, from_crop(points, size), from_crop(smoothed, size), angles, alpha, face
     )
     state.optimizer.zero_grad(set_to_none=True)
     terms.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    state.processes.average_step(state.network)
     nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
     state.optimizer.step()
     state.average.update_parameters(state.network)
@@ -107,7 +120,9 @@ def _forward(
     return NetworkOutput(points, points.new_zeros(len(points), 3))
 
 
-def _uses_bfloat16(recipe: Recipe) -> bool:
+def _uses_bfloat16(recipe: Recipe, device: torch.device) -> bool:
     if recipe.precision == "auto":
+        if device.type == "cuda":
+            return bool(torch.cuda.is_bf16_supported())
         return bool(torch.cpu._is_amx_tile_supported())
     return recipe.precision == "bfloat16"

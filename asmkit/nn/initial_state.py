@@ -18,6 +18,7 @@ from asmkit.nn.checkpoint import TrainingState, read_tensors
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.preparation import Parts
+from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
 
 __all__ = ["Weights", "initial_state", "weights_of"]
@@ -63,7 +64,13 @@ def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights 
     return Weights(tensors, sha256)
 
 
-def initial_state(parts: Parts, recipe: Recipe, weights: Weights | None = None) -> TrainingState:
+def initial_state(
+    parts: Parts,
+    recipe: Recipe,
+    weights: Weights | None = None,
+    device: torch.device | None = None,
+    processes: Processes | None = None,
+) -> TrainingState:
     """A network that answers the mean shape, or with given weights; its average, its optimiser."""
     options = network_options(recipe, parts.scheme)
     network = build_network(recipe.arch, parts.training.points.shape[1], **options)
@@ -71,6 +78,7 @@ def initial_state(parts: Parts, recipe: Recipe, weights: Weights | None = None) 
     if weights is not None:
         _begin_with(network, weights)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
+    network.to(device or torch.device("cpu"))
     decay = recipe.ema
 
     def average(averaged: Any, current: Any, count: Any) -> None:
@@ -82,7 +90,8 @@ def initial_state(parts: Parts, recipe: Recipe, weights: Weights | None = None) 
         torch._foreach_lerp_(averaged, current, weight)
 
     averaged = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
-    return TrainingState(network, averaged, _optimizer(network, recipe))
+    optimizer = _optimizer(network, recipe)
+    return TrainingState(network, averaged, optimizer, processes=processes or Processes())
 
 
 def _begin_with(network: LandmarkNetwork, weights: Weights) -> None:

@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,12 +33,14 @@ from asmkit.nn.checkpoint import (
     save_state,
     sync_folder,
 )
+from asmkit.nn.data import whole_batch
 from asmkit.nn.epoch import train_epoch
 from asmkit.nn.export import write_network
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.initial_state import Weights, initial_state, weights_of
 from asmkit.nn.losses import ASMAssistedLoss, alpha_at
 from asmkit.nn.preparation import Parts, check_network, prepare, read_annotations
+from asmkit.nn.processes import Processes, choose_device, joined_processes
 from asmkit.nn.recipe import Recipe
 from asmkit.nn.schedule import stage_at
 from asmkit.nn.validation import validate
@@ -57,12 +59,14 @@ def train(
     threads: int | None = None,
     others: str | os.PathLike[str] | None = None,
     start: str | os.PathLike[str] | None = None,
+    device: str | None = None,
     progress: bool = True,
 ) -> Path:
     """Train a network on a folder of annotated images.
 
     The same data, recipe and number of threads on the same machine give the same weights, bit for
-    bit, also when the training was killed and resumed.
+    bit, also when the training was killed and resumed. Started by ``torchrun``, several processes
+    share the work, see :mod:`asmkit.nn.processes`; every one of them makes this call.
 
     Parameters
     ----------
@@ -84,6 +88,9 @@ def train(
         Folder of a trained network of the same architecture, whose weights to begin with, wherever
         names and shapes agree (with other landmarks, all but the last layers). With
         ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained.
+    device : {"cpu", "cuda"}, optional
+        Where to compute; by default on a GPU where there is one. Results of a GPU differ in their
+        last digits from run to run.
     progress : bool
         Show progress bars.
 
@@ -101,18 +108,25 @@ def train(
     annotations = read_annotations(data)
     check_network(recipe, annotations, others)  # fail before any work
     weights = weights_of(start, recipe)
-    parts = prepare(annotations, recipe, progress, others)
-    folder = make_folder(out)
+    place = choose_device(device)
     threads = threads or torch.get_num_threads()
     source = None if not isinstance(data, str | os.PathLike) else str(Path(data).resolve())
-    run = {"data": source, "threads": threads}
+    run = {"data": source, "threads": threads, "device": place.type}
     for name, path in (("others", others), ("start", start)):
         if path is not None:
             run[name] = str(Path(path).resolve())
-    _write_text(folder / "recipe.toml", recipe.to_toml())
-    _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
-    parts.model.save(folder / "shape_model.npz")
-    return _run(parts, recipe, folder, threads, progress, weights)
+    folder = Path(out)
+    with joined_processes(place) as processes:
+        progress = progress and processes.writes
+        parts = prepare(annotations, recipe, progress, others)
+        whole_batch(parts.training, processes.count)  # refused before anything is written
+        if processes.writes:
+            make_folder(folder)
+            _write_text(folder / "recipe.toml", recipe.to_toml())
+            _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
+            parts.model.save(folder / "shape_model.npz")
+        processes.wait()
+        return _run(_Work(parts, recipe, folder, threads, weights, place, processes), progress)
 
 
 def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
@@ -139,12 +153,18 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     if run["data"] is None:
         raise ValueError(f"{folder}: this training was given its data in memory; it cannot resume")
     recipe = Recipe.read(folder / "recipe.toml")
-    sync_folder(folder)
-    parts = prepare(read_annotations(run["data"]), recipe, progress, run["others"])
-    if not (folder / "shape_model.npz").is_file():
-        parts.model.save(folder / "shape_model.npz")
+    place = choose_device(run["device"])
     weights = weights_of(run["start"], recipe)
-    return _run(parts, recipe, folder, run["threads"], progress, weights)
+    with joined_processes(place) as processes:
+        progress = progress and processes.writes
+        parts = prepare(read_annotations(run["data"]), recipe, progress, run["others"])
+        if processes.writes:
+            sync_folder(folder)
+            if not (folder / "shape_model.npz").is_file():
+                parts.model.save(folder / "shape_model.npz")
+        processes.wait()
+        work = _Work(parts, recipe, folder, run["threads"], weights, place, processes)
+        return _run(work, progress)
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -155,33 +175,44 @@ def _read_run(path: Path) -> dict[str, Any]:
             "threads": int(run["threads"]),
             "others": run.get("others"),
             "start": run.get("start"),
+            "device": run["device"],
         }
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"{path}: not the record of a training ({error})") from error
 
 
-def _run(
-    parts: Parts,
-    recipe: Recipe,
-    folder: Path,
-    threads: int,
-    progress: bool,
-    weights: Weights | None,
-) -> Path:
+class _Work(NamedTuple):
+    """A training, new or resumed."""
+
+    parts: Parts
+    recipe: Recipe
+    folder: Path
+    threads: int
+    weights: Weights | None
+    device: torch.device
+    processes: Processes
+
+
+def _run(work: _Work, progress: bool) -> Path:
+    parts, recipe, folder, threads, weights, device, processes = work
     keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
-    state = initial_state(parts, recipe, weights)
+    state = initial_state(parts, recipe, weights, device, processes)
+    if processes.rank:
+        torch.manual_seed(recipe.seed + processes.rank)  # each drops out features of its own
     record = {
         "recipe": as_record(recipe),
         "data": parts.training.fingerprint,
         "threads": threads,
         "start": weights.sha256 if weights else None,
+        "device": device.type,
+        "processes": processes.count,
     }
     if (folder / _CHECKPOINT).is_file():
         load_state(folder / _CHECKPOINT, state, record)
     loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
-    board = _tensorboard(folder, state.epoch)
+    board = _tensorboard(folder, state.epoch) if processes.writes else None
     epochs = recipe.epochs + recipe.head_epochs
     with tqdm(
         total=epochs, initial=state.epoch, disable=not progress, unit="epoch", desc="training"
@@ -190,12 +221,16 @@ def _run(
             row = _one_epoch(state, parts, recipe, loss)
             state.history.append(row)
             save_state(folder / _CHECKPOINT, state, record)
-            _write_log(folder, state.history)
+            if processes.writes:
+                _write_log(folder, state.history)
             if board is not None:
                 _add_scalars(board, row)
             bar.update()
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "nme")})
-    write_network(folder, averaged_network(state), recipe, parts.scheme, _summary(parts, state))
+    if processes.writes:
+        network = averaged_network(state).cpu()
+        write_network(folder, network, recipe, parts.scheme, _summary(parts, state))
+    processes.wait()
     return folder
 
 
@@ -216,7 +251,8 @@ def _one_epoch(
     state.epoch += 1
     row: dict[str, Any] = {"epoch": state.epoch, "alpha": alpha, **terms}
     done = state.epoch - stage.start
-    if parts.validation and (done % max(1, stage.epochs // 24) == 0 or done == stage.epochs):
+    due = done % max(1, stage.epochs // 24) == 0 or done == stage.epochs
+    if parts.validation and due and state.processes.writes:
         judges = stage.heads or state.network.tasks is None
         row |= validate(averaged_network(state), parts.validation, parts.scheme, judges)
     row["seconds"] = round(time.perf_counter() - started, 2)

@@ -50,13 +50,14 @@ def validate(
 
 
 def _outputs(network: nn.Module, images: list[npt.NDArray[np.uint8]]) -> NetworkOutput:
+    device = next(network.parameters()).device
     parts = [
-        network(as_input(torch.from_numpy(np.concatenate(images[start : start + 64]))))
+        network(as_input(torch.from_numpy(np.concatenate(images[start : start + 64])).to(device)))
         for start in range(0, len(images), 64)
     ]
     faces = [part.face for part in parts if part.face is not None]
     return NetworkOutput(
-        torch.cat([part.points for part in parts]),
-        torch.cat([part.angles for part in parts]),
-        torch.cat(faces) if faces else None,
+        torch.cat([part.points for part in parts]).cpu(),
+        torch.cat([part.angles for part in parts]).cpu(),
+        torch.cat(faces).cpu() if faces else None,
     )
