@@ -49,8 +49,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    help="Trained network of the same architecture, whose weights to begin with.",
+    metavar="DIRECTORY",
+    help="Trained network of the same architecture, whose weights to begin with. A shipped network "
+    "has none for torch.",
 )
 @click.option("--threads", type=click.IntRange(1), help="Threads that compute. Default: torch's.")
 @click.option("--quiet", is_flag=True, help="No progress bars.")
@@ -64,7 +65,7 @@ def command(
     recipe: str | None,
     settings: tuple[str, ...],
     others: Path | None,
-    start: Path | None,
+    start: str | None,
     threads: int | None,
     quiet: bool,
     **changes: Any,
