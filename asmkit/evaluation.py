@@ -49,7 +49,8 @@ class Evaluation:
     summary : dict
         Plain numbers: ``n, missed, nme`` (%, over the faces found), ``median`` (%), ``normalizer,
         failure_rate, auc, threshold, pose_mae`` (degrees, against the scaled-orthographic pose of
-        the annotated landmarks), ``nme_by_group`` (%). A missed face is a failure.
+        the annotated landmarks), ``nme_by_group`` (%), and how it was
+        looked: ``boxes, flip, passes``. A missed face is a failure.
     """
 
     points: Doubles

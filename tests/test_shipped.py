@@ -140,11 +140,17 @@ def test_a_network_in_the_place_of_an_image_is_told(photo: Path) -> None:
     assert "--network asmnet-ibug68" in result.stderr
 
 
-def test_torch_and_training_are_told_that_there_is_onnx_alone() -> None:
+def test_torch_and_training_are_told_that_there_is_onnx_alone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*asmkit\[infer\]"):
         asmkit.load("atpn-ibug68", engine="torch")
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*cannot be trained on"):
         load_network("atpn-ibug68")
+    synthetic_faces(3, 7, size=64).save(tmp_path / "faces")
+    where = ("--data", tmp_path / "faces", "--out", tmp_path / "run", "--arch", "atpn")
+    result = run("train", *where, "--start", "atpn-ibug68")
+    assert result.exit_code == 2
+    assert "cannot be trained on" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_an_engine_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
