@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from asmkit.quality import QualityCurve, compactness, generalization, specificity
     from asmkit.reference_fit import fit_reference
     from asmkit.schemes import Scheme, scheme
+    from asmkit.shipped import shipped_networks
     from asmkit.statistics import ShapeStatistics
     from asmkit.targets import SmoothedTargets, TargetReport, smooth_targets
     from asmkit.threads import get_num_threads, set_num_threads
@@ -111,6 +112,7 @@ _MODULE_OF = {
     "rigid": "alignment",
     "scheme": "schemes",
     "set_num_threads": "threads",
+    "shipped_networks": "shipped",
     "similarity": "alignment",
     "slide_and_align": "alignment",
     "slide_semilandmarks": "alignment",
@@ -184,6 +186,7 @@ __all__ = [
     "rigid",
     "scheme",
     "set_num_threads",
+    "shipped_networks",
     "similarity",
     "slide_and_align",
     "slide_semilandmarks",

@@ -8,7 +8,7 @@ from typing import Any
 
 from asmkit.errors import FormatError
 
-__all__ = ["read_description"]
+__all__ = ["read_description", "weights_file"]
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -48,3 +48,20 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
         )
     return {**description, **known}
+
+
+def weights_file(folder: Path) -> Path:
+    """``model.safetensors`` of a trained network's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is none, as in the shipped networks.
+    """
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no weights for torch here; a shipped network is ONNX alone, which runs by "
+            "ONNX Runtime (pip install 'asmkit[infer]') and cannot be trained on"
+        )
+    return path

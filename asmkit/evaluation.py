@@ -49,7 +49,8 @@ class Evaluation:
     summary : dict
         Plain numbers: ``n, missed, nme`` (%, over the faces found), ``median`` (%), ``normalizer,
         failure_rate, auc, threshold, pose_mae`` (degrees, against the scaled-orthographic pose of
-        the annotated landmarks), ``nme_by_group`` (%). A missed face is a failure.
+        the annotated landmarks), ``nme_by_group`` (%), and how it was
+        looked: ``boxes, flip, passes``. A missed face is a failure.
     """
 
     points: Doubles
@@ -65,6 +66,8 @@ def evaluate(
     boxes: str = "truth",
     normalizer: str | None = None,
     threshold: float = 0.08,
+    flip: bool = False,
+    passes: int = 1,
     progress: bool = False,
 ) -> Evaluation:
     """Measure a network on annotated images.
@@ -83,6 +86,8 @@ def evaluate(
         ``"box-diagonal"``. See :func:`asmkit.nme`.
     threshold : float
         Of the failure rate and the area under the curve, as a fraction.
+    flip, passes
+        How to look, see :meth:`asmkit.Predictor.predict`.
     progress : bool
         Show a progress bar.
 
@@ -110,12 +115,12 @@ def evaluate(
         image = read_image(annotation.image)
         true_box = landmark_box(truth[row])[None]
         found = true_box if boxes == "truth" else _nearest(detect_faces(image), true_box)
-        prediction = predictor.predict(image, found)
+        prediction = predictor.predict(image, found, flip=flip, passes=passes)
         if len(found):
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
     errors = nme(points, truth, normalizer, chosen)
     summary = _summary(errors, normalizer, threshold)
-    summary["boxes"] = boxes
+    summary |= {"boxes": boxes, "flip": flip, "passes": passes}
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
     if chosen:
         groups = nme_by_group(points, truth, normalizer, chosen)

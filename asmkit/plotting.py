@@ -21,15 +21,15 @@ from asmkit._files import replacing
 from asmkit.boxes import landmark_box
 from asmkit.images import as_image
 from asmkit.metrics import auc, ced
-from asmkit.model import ShapeModel
-from asmkit.predictor import Prediction
-from asmkit.quality import QualityCurve
 from asmkit.schemes import Contour, scheme_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from asmkit.model import ShapeModel
+    from asmkit.predictor import Prediction
+    from asmkit.quality import QualityCurve
     from asmkit.tracking import TrackedFrame
 
 __all__ = [

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine
-from asmkit.description import read_description
+from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine, landmark_box
+from asmkit.description import read_description, weights_file
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
-from asmkit.pose import reference_schemes
+from asmkit.reference_face import reference_schemes
+from asmkit.schemes import scheme as find_scheme
+from asmkit.shipped import network_folder
 
 __all__ = ["Locate", "Prediction", "Predictor", "load"]
 
@@ -39,6 +41,9 @@ _Engine = Callable[[Image], Sequence[npt.NDArray[Any]]]
 #: Crops that go through the network at once: more saves nothing and takes memory.
 _AT_ONCE = 64
 
+#: What a mirror does to yaw, pitch and roll.
+_MIRRORED_POSE = np.array([-1.0, 1.0, -1.0])
+
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
@@ -53,7 +58,8 @@ class Prediction:
         of :meth:`asmkit.Pose.euler`; NaN for landmarks without a reference face, whose networks
         had no pose to learn.
     boxes : ndarray (n_faces, 4) float64
-        The boxes that were looked into.
+        The boxes that were looked into: those given, or the detector's. A second pass does not
+        change them.
     face : ndarray (n_faces,) float64
         Probability that the box shows a face, from the tracking head of ATPN; NaN from a network
         without one.
@@ -94,7 +100,23 @@ class Predictor:
         name: str | None = self.description["scheme"]
         return name
 
-    def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+    @property
+    def license(self) -> str | None:
+        """What the licence of the weights allows, where ``model.json`` says it.
+
+        A network that was trained on 300-W is for non-commercial research only.
+        """
+        text: str | None = self.description.get("license")
+        return text
+
+    def predict(
+        self,
+        image: npt.ArrayLike,
+        boxes: npt.ArrayLike | None = None,
+        *,
+        flip: bool = False,
+        passes: int = 1,
+    ) -> Prediction:
         """Find landmarks and head pose.
 
         Parameters
@@ -104,6 +126,11 @@ class Predictor:
         boxes : array_like (n, 4), optional
             Tight landmark boxes ``[x, y, width, height]``; the margin around them is the
             network's own affair. Without boxes the face detector looks for faces.
+        flip : bool
+            Look into the mirrored image as well, and take the mean of both answers. The mirrored
+            image then has exactly the mirrored landmarks. Takes twice the time.
+        passes : int
+            2: look again, into the box of the landmarks that were found; any number from 1 on.
 
         Returns
         -------
@@ -113,25 +140,63 @@ class Predictor:
         Raises
         ------
         ValueError, TypeError
-            For an image or boxes of another form.
+            For an image or boxes of another form, ``passes`` below 1, and ``flip`` with a network
+            whose landmarks are of no known scheme: nothing says which of them a mirror exchanges.
         """
         pixels = as_image(image)
-        found = detect_faces(pixels) if boxes is None else as_boxes(boxes)
-        size = int(self.description["input_size"])
-        matrices = crop_transform(found, size, float(self.description["margin"]))
-        crops = np.empty((len(found), size, size, 3), np.uint8)
-        for row, matrix in enumerate(matrices):
-            crops[row] = crop(pixels, matrix, size)
-        points, pose, face = self._in_crops(crops)
-        if not self._knows_pose:
-            pose[:] = np.nan
-        if len(found):
-            points = apply_affine(invert_affine(matrices), points).astype(np.float64)
-        return Prediction(points, pose, found, face)
+        if isinstance(passes, bool) or not isinstance(passes, int) or passes < 1:
+            raise ValueError(f"passes: got {passes!r}, expected a whole number from 1 on")
+        mirror = self._mirror() if flip else None
+        given = detect_faces(pixels) if boxes is None else as_boxes(boxes)
+        points, pose, face = self._look(pixels, given, mirror)
+        looked = given
+        for _ in range(1, passes):
+            looked = _boxes_of(points, looked)
+            points, pose, face = self._look(pixels, looked, mirror)
+        return Prediction(points, pose, given, face)
 
     def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
         """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
         return self.predict(image, boxes).points
+
+    def _mirror(self) -> npt.NDArray[np.intp]:
+        if self.scheme is None:
+            raise ValueError(
+                "flip: the landmarks of this network are of no known scheme, which would say which "
+                "of them a mirror exchanges; predict without flip"
+            )
+        return np.array(find_scheme(self.scheme).mirror, dtype=np.intp)
+
+    def _look(
+        self, pixels: Image, boxes: Doubles, mirror: npt.NDArray[np.intp] | None
+    ) -> tuple[Doubles, Doubles, Doubles]:
+        """Look once, into all boxes at once, and into their mirror images where asked to."""
+        n, last = len(boxes), pixels.shape[1] - 1
+        views, looked = [pixels], boxes
+        if mirror is not None:
+            # The mirrored image, not the mirrored crop: cropping rounds, and a mirror would not
+            # commute with it.
+            views.append(pixels[:, ::-1])
+            mirrored = boxes.copy()
+            mirrored[:, 0] = last - boxes[:, 0] - boxes[:, 2]
+            looked = np.concatenate([boxes, mirrored])
+        size = int(self.description["input_size"])
+        matrices = crop_transform(looked, size, float(self.description["margin"]))
+        crops = np.empty((len(looked), size, size, 3), np.uint8)
+        for row, matrix in enumerate(matrices):
+            crops[row] = crop(views[row // n], matrix, size)
+        points, pose, face = self._in_crops(crops)
+        if n:
+            points = apply_affine(invert_affine(matrices), points).astype(np.float64)
+        if mirror is not None:
+            back = points[n:, mirror]
+            back[..., 0] = last - back[..., 0]
+            points = (points[:n] + back) / 2
+            pose = _mean_angles(pose[:n], pose[n:] * _MIRRORED_POSE)
+            face = (face[:n] + face[n:]) / 2
+        if not self._knows_pose:
+            pose[:] = np.nan
+        return points, pose, face
 
     def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles, Doubles]:
         points = np.empty((len(crops), self.n_points, 2))
@@ -145,6 +210,19 @@ class Predictor:
         return points, pose, face
 
 
+def _boxes_of(points: Doubles, before: Doubles) -> Doubles:
+    """Boxes of landmarks; those before, where the landmarks span none."""
+    boxes = landmark_box(points) if len(points) else before
+    spans = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:].max(axis=1, initial=0.0) > 0)
+    return np.where(spans[:, None], boxes, before)
+
+
+def _mean_angles(one: Doubles, other: Doubles) -> Doubles:
+    """Half way from one to the other, in degrees, the shorter way around."""
+    way = (other - one + 180.0) % 360.0 - 180.0
+    return (one + way / 2 + 180.0) % 360.0 - 180.0
+
+
 def load(
     run_or_name: str | os.PathLike[str], *, engine: str | None = None, threads: int | None = None
 ) -> Predictor:
@@ -152,8 +230,13 @@ def load(
 
     Parameters
     ----------
-    run_or_name : path
-        The folder of a finished training.
+    run_or_name : path or str
+        The folder of a finished training, or the name of a shipped network, see
+        :func:`asmkit.shipped_networks`: ``"atpn-ibug68"``, ``"asmnet-ibug68"``,
+        ``"rendered-ibug68"``. A name is a string and goes before a folder called so.
+        **The first two were trained on 300-W, whose licence excludes commercial use**: they are for
+        non-commercial research only, as :attr:`Predictor.license` says. Ask Imperial College
+        London before you use one in a product.
     engine : {"onnxruntime", "torch"}, optional
         What computes; by default ONNX Runtime where it is installed, else torch. Both give the
         same numbers to 1e-4 of half a crop.
@@ -163,13 +246,13 @@ def load(
     Raises
     ------
     FileNotFoundError
-        When there is no such folder, or its training has not finished.
+        When there is no such folder or name, or its training has not finished.
     FormatError
-        When its files are damaged.
+        When its files are damaged; those of a shipped network are compared with their SHA-256.
     MissingExtraError
         When neither ONNX Runtime nor torch is installed.
     """
-    folder = Path(run_or_name)
+    folder = network_folder(run_or_name)
     description = read_description(folder)
     if engine not in (None, *_ENGINES):
         raise ValueError(f"engine: got {engine!r}, expected one of {sorted(_ENGINES)}")
@@ -222,10 +305,10 @@ def _torch(folder: Path, description: dict[str, Any], threads: int | None) -> _E
     require("safetensors", "nn")
     from asmkit.nn.export import Deployed, load_network
 
-    weights = (folder / "model.safetensors").read_bytes()
-    if hashlib.sha256(weights).hexdigest() != description.get("sha256"):
+    path = weights_file(folder)
+    if hashlib.sha256(path.read_bytes()).hexdigest() != description.get("sha256"):
         raise FormatError(
-            f"{folder / 'model.safetensors'}: its SHA-256 is not the one in model.json; "
+            f"{path}: its SHA-256 is not the one in model.json; "
             "the file is damaged or of another training"
         )
     if threads:

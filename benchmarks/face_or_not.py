@@ -1,6 +1,6 @@
 """How well ATPN's tracking head tells faces from what is none, by the kind of negative.
 
-    python benchmarks/face_or_not.py RUN --data ../shared/data
+    python benchmarks/face_or_not.py NETWORK --data ../shared/data
 
 Positives: boxes moved and scaled at random that keep an IoU of 0.6 or more with the landmark box.
 Negatives: boxes on the same photos with an IoU below 0.3: any, those with part of a face in them
@@ -70,13 +70,13 @@ def squares(rng: np.random.Generator, image: Image, n: int) -> Doubles:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path)
+    parser.add_argument("network", help="name of a shipped network, or folder of a training")
     parser.add_argument("--data", type=Path, required=True, help="the folder that holds 300w")
     parser.add_argument("--per-photo", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    predictor = asmkit.load(arguments.run)
+    predictor = asmkit.load(arguments.network)
     rng = np.random.default_rng(arguments.seed)
     n = arguments.per_photo
     scores: dict[str, list[Doubles]] = {

@@ -1,7 +1,7 @@
 """Head pose learned on rendered faces alone, tested on rendered faces that were never seen.
 
     python benchmarks/rendered_pose.py --out RUN
-    python benchmarks/rendered_pose.py --evaluate benchmarks/results/rendered-pose
+    python benchmarks/rendered_pose.py --evaluate rendered-ibug68
 
 The first trains and tests; the second tests a network that is there.
 The labels are the exact angles of the renderer, not a fit to landmarks; identities, expressions,
@@ -45,7 +45,7 @@ def train(arguments: argparse.Namespace) -> None:
         asmkit.nn.train(faces.save(folder), arguments.out, recipe)
 
 
-def evaluate(network: Path, seed: int) -> dict[str, object]:
+def evaluate(network: str | Path, seed: int) -> dict[str, object]:
     """Errors of pose, in degrees, on 500 faces of a seed that no training uses."""
     predictor = asmkit.load(network)
     test = asmkit.datasets.synthetic_faces(500, seed=10_000 + seed)
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     work = parser.add_mutually_exclusive_group(required=True)
     work.add_argument("--out", type=Path, help="train, into this new folder, and test")
-    work.add_argument("--evaluate", type=Path, metavar="RUN", help="test the network there")
+    work.add_argument("--evaluate", metavar="NETWORK", help="test this network")
     parser.add_argument("--arch", default="atpn")
     parser.add_argument("--faces", type=int, default=6000)
     parser.add_argument("--epochs", type=int, default=60)

@@ -1,6 +1,6 @@
 """Frames a second of tracking beside detecting in every frame, and where the time goes.
 
-    python benchmarks/track.py [RUN] [--frames 60] [--faces 1 5] [--threads 1 2] [--rounds 5]
+    python benchmarks/track.py [NETWORK] [--frames 60] [--faces 1 5] [--threads 1 2] [--rounds 5]
 
 Rendered faces that move in frames of 640 x 480, held in memory. "detecting" is the detector in
 every frame and the network in its boxes; "tracking" is ``asmkit.track`` on the same frames. The
@@ -17,7 +17,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -31,7 +30,7 @@ from asmkit.images import crop
 
 Image = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
-RUN = Path(__file__).parent / "results" / "asmnet-300w"
+NETWORK = "asmnet-ibug68"
 STAGES = ("detect", "crop", "network", "rest")
 
 
@@ -123,7 +122,7 @@ def show(n_faces: int, n_threads: int, result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="?", default=RUN)
+    parser.add_argument("network", nargs="?", default=NETWORK, help="name, or folder")
     parser.add_argument("--frames", type=int, default=60)
     parser.add_argument("--faces", type=int, nargs="+", default=[1, 5])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
@@ -138,13 +137,13 @@ def main() -> None:
         for n_threads in arguments.threads:
             cv2.setNumThreads(n_threads)
             asmkit.set_num_threads(n_threads)
-            predictor = asmkit.load(arguments.run, threads=n_threads)
+            predictor = asmkit.load(arguments.network, threads=n_threads)
             result = measure(frames, predictor, arguments.rounds)
             results.append({"faces": n_faces, "threads": n_threads, **result})
             if not arguments.json:
                 show(n_faces, n_threads, result)
     if arguments.json:
-        print(json.dumps({"run": str(arguments.run), "results": results}))
+        print(json.dumps({"network": arguments.network, "results": results}))
 
 
 if __name__ == "__main__":

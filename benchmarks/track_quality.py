@@ -1,6 +1,6 @@
 """What tracking keeps, loses and finds again, on rendered videos whose truth is known.
 
-    python benchmarks/track_quality.py [RUN] [--model shape.npz] [--frames 240] [--seeds 0 1]
+    python benchmarks/track_quality.py [NETWORK] [--model shape.npz] [--frames 240] [--seeds 0 1]
 
 For each scenario of ``synthetic_video``, with and without the One-Euro filter and the constraint of
 the shape model:
@@ -31,10 +31,11 @@ import numpy.typing as npt
 import asmkit
 from asmkit.boxes import iou, landmark_box
 from asmkit.datasets import SyntheticVideo, synthetic_video
+from asmkit.shipped import network_folder
 
 Doubles = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
-RUN = Path(__file__).parent / "results" / "asmnet-300w"
+NETWORK = "asmnet-ibug68"
 #: Scenario → number of faces.
 SCENARIOS = {"wander": 1, "cover": 1, "cross": 2, "leave": 2}
 EYES = (36, 45)
@@ -154,16 +155,16 @@ def together(parts: Sequence[dict[str, Any]]) -> dict[str, float | int | None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, nargs="?", default=RUN)
-    parser.add_argument("--model", type=Path, help="default: shape_model.npz in RUN, if there")
+    parser.add_argument("network", nargs="?", default=NETWORK, help="name, or folder")
+    parser.add_argument("--model", type=Path, help="default: shape_model.npz in the folder")
     parser.add_argument("--frames", type=int, default=240)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--scenarios", nargs="+", choices=sorted(SCENARIOS), default=[*SCENARIOS])
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
 
-    predictor = asmkit.load(arguments.run)
-    beside = arguments.run / "shape_model.npz"
+    predictor = asmkit.load(arguments.network)
+    beside = network_folder(arguments.network) / "shape_model.npz"
     path = arguments.model or (beside if beside.is_file() else None)
     model = asmkit.ShapeModel.load(path) if path else None
     ways: dict[str, dict[str, Any]] = {"plain": {}, "one-euro": {"smooth": asmkit.OneEuro()}}
@@ -190,7 +191,7 @@ def main() -> None:
         if not arguments.json:
             show(scenario, results[scenario])
     if arguments.json:
-        print(json.dumps({"run": str(arguments.run), "scenarios": results}))
+        print(json.dumps({"network": arguments.network, "scenarios": results}))
 
 
 def show(scenario: str, rows: dict[str, Any]) -> None:

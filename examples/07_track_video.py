@@ -1,26 +1,25 @@
 """Track faces through a video: landmarks, head pose and identities, frame by frame.
 
-python examples/07_track_video.py [RUN VIDEO]      leaves tracks.jsonl and tracked.mp4
+python examples/07_track_video.py [NETWORK VIDEO]      leaves tracks.jsonl and tracked.mp4
 
-Without arguments: the ATPN kept with its results, on a rendered video of two faces that cross.
+Without arguments: the shipped ATPN, on a rendered video of two faces that cross.
 """
 
 import sys
-from pathlib import Path
 
 import asmkit
 from asmkit.plotting import draw_tracks
 from asmkit.schemes import scheme
 
 if len(sys.argv) > 2:
-    run, source = sys.argv[1], sys.argv[2]
+    network, source = sys.argv[1], sys.argv[2]
 else:
-    run = Path(__file__).parents[1] / "benchmarks" / "results" / "atpn-300w"
+    network = "atpn-ibug68"  # trained on 300-W: non-commercial research only
     source = asmkit.datasets.synthetic_video(
         seed=3, n_frames=45, size=(480, 360), n_faces=2, scenario="cross"
     )
 
-predictor = asmkit.load(run)
+predictor = asmkit.load(network)
 contours = scheme(predictor.scheme).contours if predictor.scheme else ()
 found, detections = 0, 0
 with (

@@ -170,7 +170,9 @@ def test_evaluate_takes_the_part_that_the_training_held_out(run: Path, faces: Pa
 def test_predict_equals_the_library(run: Path, faces: Path, tmp_path: Path) -> None:
     photos = [faces / f"face_0000{i}.png" for i in range(3)]
     box = "12.5,10,40,41"
-    result = succeed("predict", run, *photos, "--json", "--box", box, "--overlay", tmp_path / "o")
+    result = succeed(
+        "predict", "--network", run, *photos, "--json", "--box", box, "--overlay", tmp_path / "o"
+    )
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["image"] for line in lines] == [str(photo) for photo in photos]
     expected = asmkit.load(run).predict(asmkit.read_image(photos[2]), [[12.5, 10, 40, 41]])
@@ -188,10 +190,12 @@ def test_no_face_is_a_result_not_an_error(run: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "deep.png"), np.full((60, 70), 40000, np.uint16))
     photos = sorted(tmp_path.glob("*.png"))
     assert len(photos) == 4
-    lines = succeed("predict", run, *photos, "--json").stdout.splitlines()
+    lines = succeed("predict", "--network", run, *photos, "--json").stdout.splitlines()
     assert [json.loads(line)["faces"] for line in lines] == [[]] * 4
-    assert "no faces" in succeed("predict", run, photos[0]).stdout
-    two = succeed("predict", run, photos[0], "--box", "0,0,9,9", "--box", "5,5,30,30").stdout
+    assert "no faces" in succeed("predict", "--network", run, photos[0]).stdout
+    two = succeed(
+        "predict", "--network", run, photos[0], "--box", "0,0,9,9", "--box", "5,5,30,30"
+    ).stdout
     assert "2 faces" in two
 
 
@@ -575,11 +579,16 @@ BAD_INPUT: dict[str, tuple[Callable[[Files], list[object]], tuple[str, ...]]] = 
         ("empty", "model.json"),
     ),
     "predict: no network": (
-        lambda f: ["predict", f.tmp / "none", f.faces / "face_00000.png"],
+        lambda f: ["predict", "--network", f.tmp / "none", f.faces / "face_00000.png"],
         ("none", "model.json"),
     ),
     "predict: garbage description": (
-        lambda f: ["predict", _file(f, "model.json", "[]").parent, f.faces / "face_00000.png"],
+        lambda f: [
+            "predict",
+            "--network",
+            _file(f, "model.json", "[]").parent,
+            f.faces / "face_00000.png",
+        ],
         ("model.json", "description"),
     ),
     "export: garbage description": (
@@ -658,73 +667,111 @@ BAD_USE_OF_A_RUN: dict[str, tuple[Callable[[Files, Path], list[object]], tuple[s
         ("--threshold",),
     ),
     "predict: text as image": (
-        lambda f, run: ["predict", run, _file(f, "x.jpg", "hello")],
+        lambda f, run: ["predict", "--network", run, _file(f, "x.jpg", "hello")],
         ("x.jpg", "image"),
     ),
     "predict: empty image": (
-        lambda f, run: ["predict", run, _file(f, "x.jpg", "")],
+        lambda f, run: ["predict", "--network", run, _file(f, "x.jpg", "")],
         ("x.jpg", "empty"),
     ),
     "predict: missing image": (
-        lambda f, run: ["predict", run, f.tmp / "x.jpg"],
+        lambda f, run: ["predict", "--network", run, f.tmp / "x.jpg"],
         ("x.jpg", "no such"),
     ),
-    "predict: folder as image": (lambda f, run: ["predict", run, _empty(f)], ("empty", "a file")),
+    "predict: folder as image": (
+        lambda f, run: ["predict", "--network", run, _empty(f)],
+        ("empty", "a file"),
+    ),
     "predict: damaged PNG": (
-        lambda f, run: ["predict", run, _flipped(f)],
+        lambda f, run: ["predict", "--network", run, _flipped(f)],
         ("x.png", "image"),
     ),
     "predict: box of words": (
-        lambda f, run: ["predict", run, f.faces / "face_00000.png", "--box", "a,b,c,d"],
+        lambda f, run: [
+            "predict",
+            "--network",
+            run,
+            f.faces / "face_00000.png",
+            "--box",
+            "a,b,c,d",
+        ],
         ("--box", "x,y,w,h"),
     ),
     "predict: box without size": (
-        lambda f, run: ["predict", run, f.faces / "face_00000.png", "--box", "1,1,0,0"],
+        lambda f, run: [
+            "predict",
+            "--network",
+            run,
+            f.faces / "face_00000.png",
+            "--box",
+            "1,1,0,0",
+        ],
         ("--box", "at least 1 pixel"),
     ),
     "predict: box of NaN": (
-        lambda f, run: ["predict", run, f.faces / "face_00000.png", "--box", "nan,1,2,3"],
+        lambda f, run: [
+            "predict",
+            "--network",
+            run,
+            f.faces / "face_00000.png",
+            "--box",
+            "nan,1,2,3",
+        ],
         ("--box", "nan"),
     ),
     "predict: box outside": (
-        lambda f, run: ["predict", run, f.faces / "face_00000.png", "--box", "64,0,10,10"],
+        lambda f, run: [
+            "predict",
+            "--network",
+            run,
+            f.faces / "face_00000.png",
+            "--box",
+            "64,0,10,10",
+        ],
         ("--box 64,0,10,10", "64 × 64"),
     ),
     "predict: drawing over an image": (
-        lambda f, run: ["predict", run, f.faces / "face_00000.png", "--overlay", f.faces],
+        lambda f, run: [
+            "predict",
+            "--network",
+            run,
+            f.faces / "face_00000.png",
+            "--overlay",
+            f.faces,
+        ],
         ("--overlay", "face_00000.png"),
     ),
     "predict: overlay is a file": (
         lambda f, run: [
-            *("predict", run, f.faces / "face_00000.png", "--box", "9,9,40,40"),
+            *("predict", "--network", run, f.faces / "face_00000.png", "--box", "9,9,40,40"),
             *("--overlay", _file(f, "o", "x"), "--json"),
         ],
         ("o: exists already", "not a folder"),
     ),
     "predict: garbage weights": (
         lambda f, run: [
-            *("predict", _broken_run(f, run, "model.onnx", b"\x08\x07garbage")),
+            *("predict", "--network", _broken_run(f, run, "model.onnx", b"\x08\x07garbage")),
             *(f.faces / "face_00000.png", "--engine", "onnxruntime"),
         ],
         ("model.onnx", "ONNX Runtime"),
     ),
     "predict: half a network": (
         lambda f, run: [
-            *("predict", _broken_run(f, run, "model.onnx", None)),
+            *("predict", "--network", _broken_run(f, run, "model.onnx", None)),
             *(f.faces / "face_00000.png", "--engine", "onnxruntime"),
         ],
         ("model.onnx", "ONNX Runtime"),
     ),
     "predict: no network file": (
         lambda f, run: [
-            *("predict", _broken_run(f, run, "model.onnx", b"")),
+            *("predict", "--network", _broken_run(f, run, "model.onnx", b"")),
             *(f.faces / "face_00000.png", "--engine", "onnxruntime"),
         ],
         ("model.onnx",),
     ),
     "predict: half of torch's weights": (
         lambda f, run: [
-            *("predict", _broken_run(f, run, "model.safetensors", None)),
+            *("predict", "--network", _broken_run(f, run, "model.safetensors", None)),
             *(f.faces / "face_00000.png", "--engine", "torch"),
         ],
         ("model.safetensors", "SHA-256"),

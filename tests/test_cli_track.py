@@ -82,7 +82,7 @@ def track(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Resu
 
     def invoke(*arguments: str | Path) -> Result:
         monkeypatch.chdir(tmp_path)
-        return CliRunner().invoke(main, ["track", *map(str, arguments), "--run", "run"])
+        return CliRunner().invoke(main, ["track", *map(str, arguments), "--network", "run"])
 
     return invoke
 

@@ -679,7 +679,7 @@ asmkit.tracking.track = functools.partial(asmkit.tracking.track, detect=detect)
 asmkit.predictor.load = lambda *_, **__: Square({seconds})
 if {limit}:
     resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
-main(["track", "clip.avi", "--run", ".", *sys.argv[1:]])
+main(["track", "clip.avi", "--network", ".", *sys.argv[1:]])
 """
 
 
@@ -762,7 +762,7 @@ def test_places_that_cannot_be_written_to(
         (("--out", "old.jsonl", "--video", "clip.avi/seen.avi"), "clip.avi"),
     ):
         with pytest.raises(SystemExit) as stop:
-            main(["track", "clip.avi", "--run", ".", *options])
+            main(["track", "clip.avi", "--network", ".", *options])
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert message in error

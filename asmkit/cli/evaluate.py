@@ -9,13 +9,20 @@ from typing import Any
 
 import click
 
+from asmkit.cli._network import (
+    engine_option,
+    flip_option,
+    network_argument,
+    open_network,
+    passes_option,
+)
 from asmkit.cli._terminal import shows_bars
 
 __all__ = ["command", "table"]
 
 
 @click.command("evaluate")
-@click.argument("run", type=click.Path(path_type=Path))
+@network_argument
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Folder of annotated images."
 )
@@ -43,60 +50,66 @@ __all__ = ["command", "table"]
     type=click.Choice(["all", "validation"]),
     default="all",
     show_default=True,
-    help="All images, or those that the training of RUN held out, if it was on this folder.",
+    help="All images, or those that the training of NETWORK held out, if it was on this folder.",
 )
-@click.option(
-    "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
-)
+@flip_option
+@passes_option
+@engine_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
-    run: Path,
+    network: str,
     data: Path,
     boxes: str,
     normalizer: str | None,
     threshold: float,
     part: str,
+    flip: bool,
+    passes: int,
     engine: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Measure a trained network on annotated images.
 
-    RUN is the folder of a finished training.
+    NETWORK is the name of a shipped network or the folder of a finished training.
     NME in per cent of the normalizing distance, angles in degrees. The pose is compared with the
     scaled-orthographic pose of the annotated landmarks. A face that was not found is a failure.
 
     \b
     Examples:
       asmkit evaluate runs/faces --data test/ --json
-      asmkit evaluate runs/faces --data test/ --boxes detector
+      asmkit evaluate atpn-ibug68 --data test/ --boxes detector
     """
     from asmkit.annotations import read
     from asmkit.evaluation import evaluate
-    from asmkit.predictor import load
+    from asmkit.shipped import network_folder
     from asmkit.splits import validation_part
 
-    predictor = load(run, engine=engine)
+    predictor = open_network(network, engine)
     annotations = read(data, require_images=True)
     if part == "validation":
-        held_out = validation_part([a.name for a in annotations], _validation_share(run))
+        held_out = validation_part(
+            [a.name for a in annotations], _validation_share(network_folder(network))
+        )
         annotations = [a for a, out in zip(annotations, held_out, strict=True) if out]
         if not annotations:
-            raise ValueError(f"{data}: the training of {run} holds none of these images out")
+            raise ValueError(f"{data}: the training of {network} holds none of these images out")
     evaluation = evaluate(
         predictor,
         annotations,
         boxes=boxes,
         normalizer=normalizer,
         threshold=threshold,
+        flip=flip,
+        passes=passes,
         progress=shows_bars(quiet),
     )
     click.echo(json.dumps(evaluation.summary) if as_json else table(evaluation.summary))
 
 
-def _validation_share(run: Path) -> float:
-    path = run / "recipe.toml"
+def _validation_share(folder: Path) -> float:
+    path = folder / "recipe.toml"
     try:
         return float(tomllib.loads(path.read_text("utf-8"))["validation"])
     except (ValueError, KeyError) as error:

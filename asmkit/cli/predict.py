@@ -9,6 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asmkit.cli._network import (
+    engine_option,
+    flip_option,
+    is_network,
+    network_option,
+    open_network,
+    passes_option,
+)
+
 if TYPE_CHECKING:
     from asmkit.predictor import Prediction
 
@@ -16,8 +25,10 @@ __all__ = ["command"]
 
 
 @click.command("predict")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument(
+    "images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@network_option
 @click.option(
     "--box",
     "boxes",
@@ -29,40 +40,43 @@ __all__ = ["command"]
 @click.option(
     "--overlay", type=click.Path(path_type=Path), help="Folder for drawings: one .png an image."
 )
-@click.option(
-    "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
-)
+@flip_option
+@passes_option
+@engine_option
 def command(
-    run: Path,
     images: tuple[Path, ...],
+    network: str,
     boxes: tuple[str, ...],
     as_json: bool,
     overlay: Path | None,
+    flip: bool,
+    passes: int,
     engine: str | None,
 ) -> None:
     """Find landmarks and head pose in photos.
 
-    RUN is the folder of a finished training. Points are (x, y) in pixels, 0-based pixel centres;
-    pose is yaw, pitch, roll in degrees.
+    Points are (x, y) in pixels, 0-based pixel centres; pose is yaw, pitch, roll in degrees. The
+    shipped networks that were trained on 300-W are for non-commercial research only.
 
     \b
     Examples:
-      asmkit predict runs/faces photo.jpg --overlay seen/
-      asmkit predict runs/faces photo.jpg --json --box 120,80,200,210
+      asmkit predict photo.jpg
+      asmkit predict photo.jpg --json --box 120,80,200,210 --flip --passes 2
+      asmkit predict *.jpg --network runs/faces --overlay seen/
     """
     from asmkit.images import read_image, write_image
     from asmkit.plotting import draw_prediction
-    from asmkit.predictor import load
     from asmkit.schemes import scheme
 
+    _check_no_network(images)
     given = [_parse_box(text) for text in boxes] or None
     drawings = _drawings(images, overlay)
-    predictor = load(run, engine=engine)
+    predictor = open_network(network, engine)
     contours = scheme(predictor.scheme).contours if predictor.scheme else ()
     for path in images:
         image = read_image(path)
         _check_inside(given or [], path, image.shape[1], image.shape[0])
-        found = predictor.predict(image, given)
+        found = predictor.predict(image, given, flip=flip, passes=passes)
         if overlay is not None:
             write_image(drawings[path], draw_prediction(image, found, contours))
         click.echo(_json_line(path, found) if as_json else _line(path, found))
@@ -79,6 +93,12 @@ def _parse_box(text: str) -> list[float]:
             param_hint="--box",
         )
     return box
+
+
+def _check_no_network(images: tuple[Path, ...]) -> None:
+    for path in images:
+        if is_network(path):
+            raise click.UsageError(f"{path} is a network, not an image; write --network {path}")
 
 
 def _check_inside(boxes: list[list[float]], path: Path, width: int, height: int) -> None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from asmkit.cli._network import engine_option, network_option, open_network
 from asmkit.cli._terminal import Stopped, shows_bars
+from asmkit.shipped import network_folder
 
 if TYPE_CHECKING:
     from asmkit.model import ShapeModel
@@ -24,15 +26,13 @@ __all__ = ["command"]
 
 @click.command("track")
 @click.argument("source")
-@click.option(
-    "--run", type=click.Path(path_type=Path), required=True, help="Folder of a finished training."
-)
+@network_option
 @click.option(
     "--model",
     "model_path",
     type=click.Path(path_type=Path),
     help="Shape model that judges and, with --constrain, corrects the landmarks. Default: "
-    "shape_model.npz in RUN, if it is there.",
+    "shape_model.npz in the folder of the network, if it is there.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="FILE.jsonl or FILE.csv to write.")
 @click.option(
@@ -46,13 +46,11 @@ __all__ = ["command"]
     help="Frames between looks for newcomers while faces are tracked. Default: no such looks.",
 )
 @click.option("--max-frames", type=click.IntRange(1), help="Stop after so many frames.")
-@click.option(
-    "--engine", type=click.Choice(["onnxruntime", "torch"]), help="Default: the first installed."
-)
+@engine_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def command(
     source: str,
-    run: Path,
+    network: str,
     model_path: Path | None,
     out: Path | None,
     video: Path | None,
@@ -70,16 +68,14 @@ def command(
 
     \b
     Examples:
-      asmkit track clip.mp4 --run runs/faces --out clip.jsonl --video seen.mp4 --smooth
-      asmkit track 0 --run runs/faces --max-frames 300 --out me.csv
+      asmkit track clip.mp4 --out clip.jsonl --video seen.mp4 --smooth
+      asmkit track 0 --network runs/faces --max-frames 300 --out me.csv
     """
     # FFmpeg prints lines of its own about damaged frames; OpenCV reads this when it opens a video.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    from asmkit.predictor import load
-
     _check_places(source, out, video)
-    predictor = load(run, engine=engine)
-    model = _model(run, model_path, constrain)
+    predictor = open_network(network, engine)
+    model = _model(network, model_path, constrain)
     counts = _Counts()
     try:
         _track(
@@ -184,13 +180,15 @@ def _track(
             bar.update()
 
 
-def _model(run: Path, path: Path | None, constrain: bool) -> ShapeModel | None:
+def _model(network: str, path: Path | None, constrain: bool) -> ShapeModel | None:
     from asmkit.model import ShapeModel
 
-    beside = run / "shape_model.npz"
+    beside = network_folder(network) / "shape_model.npz"
     if path is None and not beside.is_file():
         if constrain:
-            raise ValueError(f"--constrain needs a shape model: none in {run}; give --model FILE")
+            raise ValueError(
+                f"--constrain needs a shape model: none beside {network}; give --model FILE"
+            )
         return None
     return ShapeModel.load(path or beside)
 

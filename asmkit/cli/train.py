@@ -49,8 +49,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--start",
-    type=click.Path(path_type=Path),
-    help="Trained network of the same architecture, whose weights to begin with.",
+    metavar="DIRECTORY",
+    help="Trained network of the same architecture, whose weights to begin with. A shipped network "
+    "has none for torch.",
 )
 @click.option(
     "--device",
@@ -69,7 +70,7 @@ def command(
     recipe: str | None,
     settings: tuple[str, ...],
     others: Path | None,
-    start: Path | None,
+    start: str | None,
     device: str | None,
     threads: int | None,
     quiet: bool,

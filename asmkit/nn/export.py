@@ -16,13 +16,14 @@ from torch import Tensor, nn
 
 from asmkit._extras import require
 from asmkit._files import replacing
-from asmkit.description import read_description
+from asmkit.description import read_description, weights_file
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import read_tensors, write_tensors
 from asmkit.nn.heads import LandmarkNetwork, as_input, to_crop
 from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
+from asmkit.shipped import network_folder
 
 __all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
 
@@ -95,11 +96,11 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[LandmarkNetwork, dict[
     Raises
     ------
     FileNotFoundError
-        When there is no trained network in the folder.
+        When there is no trained network in the folder, or it has no weights for torch.
     FormatError
         When a file is broken or the weights do not belong to the description.
     """
-    folder = Path(folder)
+    folder = network_folder(folder)
     description = read_description(folder)
     # A description without options is of a network that has no others.
     options = description.get("options", {"width": description["width"]})
@@ -107,7 +108,7 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[LandmarkNetwork, dict[
         network = build_network(description["arch"], description["n_points"], **options)
     except (TypeError, ValueError, IndexError) as error:
         raise FormatError(f"{folder / 'model.json'}: no such network ({error})") from error
-    tensors, _ = read_tensors(folder / "model.safetensors")
+    tensors, _ = read_tensors(weights_file(folder))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from asmkit.boxes import landmark_box
-from asmkit.description import read_description
+from asmkit.description import read_description, weights_file
 from asmkit.errors import FormatError
 from asmkit.nn.checkpoint import TrainingState, read_tensors
 from asmkit.nn.heads import LandmarkNetwork
@@ -20,6 +19,7 @@ from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.preparation import Parts
 from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
+from asmkit.shipped import network_folder
 
 __all__ = ["Weights", "initial_state", "weights_of"]
 
@@ -47,13 +47,14 @@ def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights 
                 "network to start from"
             )
         return None
-    description = read_description(Path(start))
+    folder = network_folder(start)
+    description = read_description(folder)
     if description["arch"] != recipe.arch:
         raise ValueError(
             f"start: {start} holds a network of {description['arch']!r}, expected {recipe.arch!r} "
             "as in the recipe"
         )
-    path = Path(start) / "model.safetensors"
+    path = weights_file(folder)
     tensors, _ = read_tensors(path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     if sha256 != description.get("sha256"):
