@@ -296,14 +296,10 @@ def _resample(
     nearest = np.full((height, width), np.inf, np.float32)
     corners = np.column_stack([warp.target, np.zeros(len(warp.target))])
     rasterize(corners, warp.triangles, shifts.astype(np.float32), nearest, field)
-    x, y = np.arange(width), np.arange(height)[:, None]
-    field += (x[..., None] * back[:, 0] + y[..., None] * back[:, 1] + back[:, 2]).astype(np.float32)
+    field += np.arange(width)[:, None] * back[:, 0] + back[:, 2]
+    field += np.arange(height)[:, None, None] * back[:, 1]
     looked_up = cv2.remap(
-        pixels,
-        np.ascontiguousarray(field[..., 0]),
-        np.ascontiguousarray(field[..., 1]),
-        interpolation=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
+        pixels, field, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(looked_up, np.uint8)
 
