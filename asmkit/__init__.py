@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from asmkit.track_files import read_tracks, write_tracks
     from asmkit.tracking import TrackedFace, TrackedFrame, track
     from asmkit.video import open_frames, write_video
+    from asmkit.warp import warp_to_shape
 
 _MODULE_OF = {
     "Affine": "alignment",
@@ -120,6 +121,7 @@ _MODULE_OF = {
     "solve_pnp": "pose",
     "specificity": "quality",
     "track": "tracking",
+    "warp_to_shape": "warp",
     "write": "annotations",
     "write_tracks": "track_files",
     "write_video": "video",
@@ -194,6 +196,7 @@ __all__ = [
     "solve_pnp",
     "specificity",
     "track",
+    "warp_to_shape",
     "write",
     "write_tracks",
     "write_video",

@@ -16,7 +16,15 @@ from asmkit._files import replacing
 from asmkit.boxes import apply_affine, invert_affine
 from asmkit.errors import FormatError
 
-__all__ = ["as_image", "crop", "image_size", "read_image", "shrink", "write_image"]
+__all__ = [
+    "as_image",
+    "crop",
+    "image_size",
+    "read_image",
+    "ready_for_crop",
+    "shrink",
+    "write_image",
+]
 
 Image = npt.NDArray[np.uint8]
 
@@ -194,6 +202,36 @@ def crop(image: npt.ArrayLike, affine: npt.ArrayLike, size: int) -> Image:
     ValueError
         When ``image`` or ``affine`` has another shape, or ``affine`` is singular.
     """
+    region, local = ready_for_crop(image, affine, size)
+    warped = cv2.warpAffine(
+        region, local, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return warped.astype(np.uint8, copy=False)
+
+
+def ready_for_crop(
+    image: npt.ArrayLike, affine: npt.ArrayLike, size: int, seen: npt.ArrayLike = ()
+) -> tuple[Image, npt.NDArray[np.float64]]:
+    """Find the part of an image that a crop needs, with blocks averaged where it shrinks.
+
+    Parameters
+    ----------
+    image, affine, size
+        As for :func:`crop`.
+    seen : array_like (n, 2)
+        Points of the image that the part must reach to as well.
+
+    Returns
+    -------
+    region : ndarray (h, w, 3) uint8
+    local : ndarray (2, 3)
+        Region to crop.
+
+    Raises
+    ------
+    ValueError
+        As :func:`crop`.
+    """
     pixels, matrix = as_image(image), np.asarray(affine, dtype=np.float64)
     if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
         raise ValueError(f"affine: got {matrix.tolist()}, expected (2, 3) finite numbers")
@@ -202,22 +240,19 @@ def crop(image: npt.ArrayLike, affine: npt.ArrayLike, size: int) -> Image:
         raise ValueError(f"affine: {matrix.tolist()} cannot be inverted; is the box empty?")
     # No block is larger than the image, however large the box.
     factor = int(np.clip(1 / scale, 1, max(pixels.shape)))
-    region, corner = _region(pixels, matrix, size, margin=2 * factor)
+    ends = (-0.5, size - 0.5)
+    window = apply_affine(invert_affine(matrix), [(x, y) for x in ends for y in ends])
+    reach = np.concatenate([window, np.reshape(seen, (-1, 2))])
+    region, corner = _region(pixels, reach, margin=2 * factor)
     region = shrink(region, factor)
     offset = matrix[:, :2] @ (corner + (factor - 1) / 2) + matrix[:, 2]
-    local = np.column_stack([matrix[:, :2] * factor, offset])
-    warped = cv2.warpAffine(
-        region, local, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return warped.astype(np.uint8, copy=False)
+    return region, np.column_stack([matrix[:, :2] * factor, offset])
 
 
 def _region(
-    pixels: Image, matrix: npt.NDArray[np.float64], size: int, margin: int
+    pixels: Image, seen: npt.NDArray[np.float64], margin: int
 ) -> tuple[Image, npt.NDArray[np.float64]]:
-    """Find the part of the image that a crop sees, and its first pixel ``(x, y)``."""
-    ends = (-0.5, size - 0.5)
-    seen = apply_affine(invert_affine(matrix), [(x, y) for x in ends for y in ends])
+    """Find the part of the image round points ``(n, 2)``, and its first pixel ``(x, y)``."""
     last = np.array([pixels.shape[1], pixels.shape[0]]) - 1
     low = np.clip(np.floor(seen.min(axis=0)) - margin, 0, last).astype(int)
     high = np.clip(np.ceil(seen.max(axis=0)) + margin, low, last).astype(int)

@@ -7,6 +7,7 @@ A prior is any object with the one method of :class:`Prior`; it serves alike in
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -86,7 +87,7 @@ class Ellipsoid:
 
     def radius(self, n_components: int) -> float:
         """Distance of the surface from the mean for k modes, in standard deviations."""
-        return math.sqrt(float(chi2.ppf(self.level, n_components)))
+        return _chi(self.level, n_components)
 
     def apply(
         self, standardized: npt.NDArray[_Real], variances: npt.NDArray[np.float64]
@@ -101,6 +102,12 @@ class Ellipsoid:
         if outside.size:
             kept[outside] = _nearest_on_ellipsoid(z[outside], variances, radius)
         return kept
+
+
+@functools.cache
+def _chi(level: float, n: int) -> float:
+    """Quantile of the chi distribution; computing one takes longer than most uses of it."""
+    return math.sqrt(float(chi2.ppf(level, n)))
 
 
 def _nearest_on_ellipsoid(

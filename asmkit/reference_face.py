@@ -47,7 +47,12 @@ def face_reference_info(scheme: str = "ibug68") -> dict[str, Any]:
 
 def reference_schemes() -> list[str]:
     """Names of the landmark schemes that :func:`face_reference` knows."""
-    return sorted(path.stem for path in _REFERENCES.glob("*.json"))
+    return list(_reference_names())
+
+
+@functools.cache
+def _reference_names() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in _REFERENCES.glob("*.json")))
 
 
 @functools.cache

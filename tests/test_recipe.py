@@ -47,6 +47,8 @@ def test_changes_replace_what_the_file_says() -> None:
         ("heatmap = 'lines'", "boundary, points, none"),
         ("pose_form = 'quaternion'", "euler, 6d"),
         ("negatives = 1.5", "negatives is 1.5"),
+        ("asm_warp = 1.1", "asm_warp is 1.1, expected 0 to 1"),
+        ("asm_warp_size = 4", "asm_warp_size is 4, expected 0 to 3"),
         ("head_epochs = -1", "head_epochs is -1"),
         ("epochs = [", "not a TOML file"),
     ],

@@ -24,11 +24,13 @@ from asmkit.boxes import (
 )
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
+from asmkit.nn.asm_warp import NewShape, NewShapes
 from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
 from asmkit.nn.negatives import background, box_beside, face_label, random_crop, shuffled
 from asmkit.nn.recipe import Recipe
 from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
 from asmkit.schemes import Scheme
+from asmkit.warp import crop_warped
 
 __all__ = ["Batch", "LandmarkDataset", "batches", "whole_batch"]
 
@@ -100,6 +102,10 @@ class LandmarkDataset:
         self.rotations: Doubles = _rotations(self.annotations, self.points, scheme)
         self.others = list(others)
         self.mirror = None if scheme is None else np.asarray(scheme.mirror)
+        self._scheme_name = None if scheme is None else scheme.name
+        self._new_shapes: NewShapes | None = None
+        if recipe.asm_warp > 0:
+            self._new_shapes = NewShapes(self.points, recipe.asm_warp_size, self.mirror)
         self._cache: dict[int, _Face] = {}
         self._cached_bytes = 0
 
@@ -132,8 +138,12 @@ class LandmarkDataset:
         """
         recipe, size = self.recipe, self.recipe.input_size
         face = self._face(index)
-        to_crop = crop_transform(self.boxes[index : index + 1], size, recipe.margin)[0]
-        rotation = self.rotations[index]
+        points, rotation = self.points[index], self.rotations[index]
+        new = None if rng is None else self._new_shape(index, rng)
+        if new is not None:
+            rotation = self._rotation_of(new.points, index)
+            points = new.points
+        to_crop = crop_transform(landmark_box(points)[None], size, recipe.margin)[0]
         overlap = 1.0
         order: npt.NDArray[np.intp] | slice = slice(None)
         if rng is not None:
@@ -143,14 +153,31 @@ class LandmarkDataset:
                 order, rotation = self.mirror, mirror_rotation(rotation)
             rotation = turn_rotation(rotation, geometry.angle)
             overlap = _overlap(geometry.matrix, size, recipe.margin)
-        points = np.asarray(apply_affine(to_crop, self.points[index])[order], np.float64)
+        points = np.asarray(apply_affine(to_crop, points)[order], np.float64)
         from_face = compose_affine(to_crop, invert_affine(face.matrix))
-        pixels = crop(face.pixels, from_face, size)
+        if new is None:
+            pixels = crop(face.pixels, from_face, size)
+        else:
+            pixels = crop_warped(face.pixels, from_face, size, new.warp.along(face.matrix))
         if rng is not None:
             pixels = photometric(pixels, rng, recipe)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
         seen = np.array([face_label(overlap)])
         return Batch(pixels[None], points[None], points[None].copy(), angles, seen)
+
+    def _new_shape(self, index: int, rng: np.random.Generator) -> NewShape | None:
+        """By the recipe's chance another shape of a face."""
+        if self._new_shapes is None:
+            return None
+        # A stream of its own: all else is drawn as it is without new shapes.
+        own = rng.spawn(1)[0]
+        return self._new_shapes.draw(index, own) if own.random() < self.recipe.asm_warp else None
+
+    def _rotation_of(self, points: Doubles, index: int) -> Doubles:
+        """The rotation label of a face in a new shape: it turns as the pose of its points does."""
+        poses = head_rotations(np.stack([self.points[index], points]), self._scheme_name)
+        turned: Doubles = np.round(poses[1] @ poses[0].T @ self.rotations[index], 5)
+        return turned
 
     def negative(self, index: int, rng: np.random.Generator) -> Batch:
         """A crop without a face as a batch of one: beside this face, of its tiles, or elsewhere."""
@@ -188,7 +215,8 @@ class LandmarkDataset:
             return self._cache[index]
         annotation, recipe = self.annotations[index], self.recipe
         assert annotation.image is not None  # checked when the dataset was made
-        face = _reachable_part(read_image(annotation.image), self.boxes[index], recipe)
+        moved = None if self._new_shapes is None else self._new_shapes.reach(index)
+        face = _reachable_part(read_image(annotation.image), self.boxes[index], recipe, moved)
         if self._cached_bytes + face.pixels.nbytes <= _CACHE_BYTES:
             self._cache[index] = face
             self._cached_bytes += face.pixels.nbytes
@@ -233,10 +261,15 @@ def _overlap(matrix: Doubles, size: int, margin: float) -> float:
     return float(iou(truth, np.array([*(centre - seen / 2), seen, seen])))
 
 
-def _reachable_part(image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe) -> _Face:
+def _reachable_part(
+    image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe, moved: Doubles | None
+) -> _Face:
     side = recipe.margin * max(box[2], box[3])
     reach = side * np.sqrt(2) * (0.5 + recipe.shift) * np.exp(recipe.scale) + 2
     centre = box[:2] + box[2:] / 2
+    if moved is not None:
+        # The box of a new shape is another one, and what moves lies between these points.
+        reach = max(1.25 * reach, float(np.abs(moved - centre).max()) + 2)
     height, width = image.shape[:2]
     # A face outside its photo still gets one row and column to replicate.
     x0, y0 = np.clip(np.floor(centre - reach), 0, [width - 1, height - 1]).astype(int)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,7 +88,9 @@ def prepare(
     validation = None
     if held_out.any():
         validation = LandmarkDataset(
-            [a for a, out in zip(annotations, held_out, strict=True) if out], recipe, chosen
+            [a for a, out in zip(annotations, held_out, strict=True) if out],
+            replace(recipe, asm_warp=0.0),  # plain crops need no model of these shapes
+            chosen,
         )
     model = ShapeModel(recipe.asm_components, align=recipe.asm_align, mirror=chosen)
     model.fit(training.points)

@@ -33,7 +33,7 @@ _CHOICES = {
 }
 _SHARES = (
     *("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"),
-    *("negatives", "trunk_rate"),
+    *("negatives", "trunk_rate", "asm_warp"),
 )
 #: What a number may be; any other is 0 or more.
 _BOUNDS = {
@@ -44,6 +44,7 @@ _BOUNDS = {
     "epochs": (0, 1_000_000),
     "batch_size": (2, 65_536),  # batch normalisation needs more than one face
     "learning_rate": (1e-12, 1e3),
+    "asm_warp_size": (0, 3),
     "seed": (0, 2**63 - 1),
 }
 
@@ -134,6 +135,12 @@ class Recipe:
     blur: float = 0.2
     noise: float = 0.3
     occlusion: float = 0.5
+    #: chance of another plausible shape, drawn from a shape model near the image's own; the image
+    #: is warped to it
+    asm_warp: float = 0.0
+    #: how far that shape is from the image's own: standard deviation of each coefficient of the
+    #: model, in standard deviations of the training shapes
+    asm_warp_size: float = 1.0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
