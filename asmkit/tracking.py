@@ -38,7 +38,7 @@ import numpy.typing as npt
 
 from asmkit.box_calibration import Detect
 from asmkit.boxes import as_boxes, iou, landmark_box
-from asmkit.detection import detect_faces
+from asmkit.detection import detect_in_frame
 from asmkit.images import as_image
 from asmkit.matching import match
 from asmkit.model import ShapeModel
@@ -229,7 +229,7 @@ def track(
     frames: Iterable[Image] | Frames,
     locate: Predictor | Locate,
     *,
-    detect: Detect = detect_faces,
+    detect: Detect = detect_in_frame,
     model: ShapeModel | None = None,
     tail: float | None = None,
     scheme: str | None = None,
@@ -258,7 +258,9 @@ def track(
         ``(image, boxes (n, 4)) -> shapes (n, n_points, 2)``, a shape of NaN where nothing was
         found.
     detect : callable
-        ``image -> boxes (n, 4)``, tight landmark boxes.
+        ``image -> boxes (n, 4)``, tight landmark boxes; by default :func:`asmkit.detect_faces`
+        with its first search alone, because the next frame is another chance. Any other detector
+        by :func:`asmkit.calibrate_box`.
     model : ShapeModel, optional
         Judges whether landmarks are plausible (see :class:`asmkit.plausibility.Plausibility`).
         Without one, and with a network that gives no face probability, a face is only lost when
