@@ -4,10 +4,10 @@
 
 The maps from windows to landmark boxes are learned on the fitting part of 300w/train (those of
 other cascades than the first on every n-th face of it), everything else is measured on the
-validation part, a tenth. A face is found when a box has an IoU of 0.5 or more with its true box. Boxes beside
-it may be faces too: 300-W annotates one a crop. Hands and X-rays hold no face at all. Times are
-milliseconds on a processor, for a photo of the validation part and for one without a face; raw
-windows are looked for once, so they are sums.
+validation part, a tenth. A face is found when a box has an IoU of 0.5 or more with its true box.
+Boxes beside it may be faces too: 300-W annotates one a crop. Hands and X-rays hold no face at all.
+Times are milliseconds on a processor, for a photo of the validation part and for one without a
+face; raw windows are looked for once, so they are sums.
 """
 
 from __future__ import annotations
