@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         slide_semilandmarks,
     )
     from asmkit.annotations import Annotation, read, read_shapes, write
+    from asmkit.box_calibration import BoxCalibration, calibrate_box
     from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
     from asmkit.errors import FormatError, MissingExtraError
@@ -61,6 +62,7 @@ _MODULE_OF = {
     "Affine": "alignment",
     "Annotation": "annotations",
     "Box": "priors",
+    "BoxCalibration": "box_calibration",
     "Camera": "pose",
     "CredibleRegions": "credible",
     "Ellipsoid": "priors",
@@ -89,6 +91,7 @@ _MODULE_OF = {
     "affine": "alignment",
     "auc": "metrics",
     "bending_energy": "alignment",
+    "calibrate_box": "box_calibration",
     "ced": "metrics",
     "centroid_size": "alignment",
     "compactness": "quality",
@@ -132,6 +135,7 @@ __all__ = [
     "Affine",
     "Annotation",
     "Box",
+    "BoxCalibration",
     "Camera",
     "CredibleRegions",
     "Ellipsoid",
@@ -161,6 +165,7 @@ __all__ = [
     "affine",
     "auc",
     "bending_energy",
+    "calibrate_box",
     "ced",
     "centroid_size",
     "compactness",

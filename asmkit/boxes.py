@@ -14,6 +14,7 @@ import numpy.typing as npt
 from asmkit._check import Floats, as_batch
 
 __all__ = [
+    "BELONGS",
     "apply_affine",
     "as_boxes",
     "compose_affine",
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 Float64s = npt.NDArray[np.float64]
+
+#: IoU from which a detected tight box belongs to a face.
+BELONGS = 0.3
 
 
 def landmark_box(points: npt.ArrayLike) -> Float64s:

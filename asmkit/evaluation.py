@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from asmkit.annotations import Annotation
-from asmkit.boxes import iou, landmark_box
+from asmkit.box_calibration import Detect
+from asmkit.boxes import BELONGS, as_boxes, iou, landmark_box
 from asmkit.detection import detect_faces
 from asmkit.images import read_image
 from asmkit.metrics import (
@@ -30,9 +31,6 @@ __all__ = ["Evaluation", "evaluate"]
 
 Doubles = npt.NDArray[np.float64]
 
-#: A detected box belongs to a face when they overlap at least this much.
-_MIN_OVERLAP = 0.3
-
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
@@ -47,10 +45,11 @@ class Evaluation:
     nme : ndarray (n,)
         Normalised mean error of each face as a fraction; infinite for a missed face.
     summary : dict
-        Plain numbers: ``n, missed, nme`` (%, over the faces found), ``median`` (%), ``normalizer,
-        failure_rate, auc, threshold, pose_mae`` (degrees, against the scaled-orthographic pose of
-        the annotated landmarks), ``nme_by_group`` (%), and how it was
-        looked: ``boxes, flip, passes``. A missed face is a failure.
+        Plain numbers: ``n, missed, recall`` (%), ``nme`` and ``median_found`` (%, over the faces
+        found), ``median`` (%, over all), ``normalizer, failure_rate, auc, threshold, pose_mae``
+        (degrees, against the scaled-orthographic pose of the annotated landmarks),
+        ``nme_by_group`` (%), and how it was looked: ``boxes, flip, passes``. A missed face is a
+        failure.
     """
 
     points: Doubles
@@ -63,7 +62,7 @@ def evaluate(
     predictor: Predictor,
     annotations: Sequence[Annotation],
     *,
-    boxes: str = "truth",
+    boxes: str | Detect = "truth",
     normalizer: str | None = None,
     threshold: float = 0.08,
     flip: bool = False,
@@ -77,10 +76,11 @@ def evaluate(
     predictor : Predictor
     annotations : sequence of Annotation
         Each with its image and complete points.
-    boxes : {"truth", "detector"}
-        Look into the tight boxes of the annotated landmarks, or into those of the face detector;
-        of several detected boxes the one that overlaps the face most counts, and a face that none
-        overlaps is missed: a failure.
+    boxes : {"truth", "detector"} or callable
+        Look into the tight boxes of the annotated landmarks, into those of the face detector, or
+        into those of ``image -> boxes (n, 4)``, as :meth:`asmkit.BoxCalibration.detector` makes
+        one of any detector. Of several detected boxes the one that overlaps the face most counts,
+        and a face that none overlaps by an IoU of 0.3 is missed: a failure.
     normalizer : str, optional
         What divides the errors; by default ``"inter-ocular"`` where the scheme has it, else
         ``"box-diagonal"``. See :func:`asmkit.nme`.
@@ -101,8 +101,9 @@ def evaluate(
         For an empty set, an annotation without image, or another number of points than the
         network's.
     """
-    if boxes not in ("truth", "detector"):
-        raise ValueError(f"boxes: got {boxes!r}, expected 'truth' or 'detector'")
+    if not callable(boxes) and boxes not in ("truth", "detector"):
+        raise ValueError(f"boxes: got {boxes!r}, expected 'truth', 'detector' or a callable")
+    detect = boxes if callable(boxes) else detect_faces
     truth = _truth(predictor, annotations)
     chosen = scheme(predictor.scheme) if predictor.scheme else scheme_of(predictor.n_points)
     normalizer = normalizer or default_normalizer(chosen)
@@ -114,13 +115,14 @@ def evaluate(
         assert annotation.image is not None  # checked by _truth
         image = read_image(annotation.image)
         true_box = landmark_box(truth[row])[None]
-        found = true_box if boxes == "truth" else _nearest(detect_faces(image), true_box)
+        found = true_box if boxes == "truth" else _nearest(as_boxes(detect(image)), true_box)
         prediction = predictor.predict(image, found, flip=flip, passes=passes)
         if len(found):
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
     errors = nme(points, truth, normalizer, chosen)
     summary = _summary(errors, normalizer, threshold)
-    summary |= {"boxes": boxes, "flip": flip, "passes": passes}
+    where = boxes if isinstance(boxes, str) else "callable"
+    summary |= {"boxes": where, "flip": flip, "passes": passes}
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
     if chosen:
         groups = nme_by_group(points, truth, normalizer, chosen)
@@ -154,7 +156,7 @@ def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:
 
 def _nearest(found: Doubles, true_box: Doubles) -> Doubles:
     overlap = iou(found, true_box)
-    if not len(found) or overlap.max() < _MIN_OVERLAP:
+    if not len(found) or overlap.max() < BELONGS:
         return np.empty((0, 4))
     best = int(overlap.argmax())
     return found[best : best + 1]
@@ -169,7 +171,9 @@ def _summary(errors: Doubles, normalizer: str, threshold: float) -> dict[str, An
     return {
         "n": len(errors),
         "missed": len(errors) - len(found),
+        "recall": _percent(len(found) / len(errors)),
         "nme": _percent(found.mean()) if len(found) else None,
+        "median_found": _percent(np.median(found)) if len(found) else None,
         "median": _percent(np.median(errors)) if np.isfinite(np.median(errors)) else None,
         "normalizer": normalizer,
         "failure_rate": _percent(failure_rate(errors, threshold)),

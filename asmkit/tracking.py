@@ -30,16 +30,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
+from asmkit.box_calibration import Detect
 from asmkit.boxes import as_boxes, iou, landmark_box
-from asmkit.detection import detect_faces
+from asmkit.detection import detect_in_frame
 from asmkit.images import as_image
+from asmkit.matching import match
 from asmkit.model import ShapeModel
 from asmkit.one_euro import OneEuro, OneEuroFilter
 from asmkit.plausibility import NETWORK_TAIL, TAIL, Plausibility
@@ -51,7 +52,6 @@ __all__ = ["TrackedFace", "TrackedFrame", "track"]
 
 Doubles = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
-Detect = Callable[[Image], npt.ArrayLike]
 
 #: IoU from which a detection may be a face that is followed, or one that was.
 _OVERLAP = 0.2
@@ -229,7 +229,7 @@ def track(
     frames: Iterable[Image] | Frames,
     locate: Predictor | Locate,
     *,
-    detect: Detect = detect_faces,
+    detect: Detect = detect_in_frame,
     model: ShapeModel | None = None,
     tail: float | None = None,
     scheme: str | None = None,
@@ -258,7 +258,9 @@ def track(
         ``(image, boxes (n, 4)) -> shapes (n, n_points, 2)``, a shape of NaN where nothing was
         found.
     detect : callable
-        ``image -> boxes (n, 4)``, tight landmark boxes.
+        ``image -> boxes (n, 4)``, tight landmark boxes; by default :func:`asmkit.detect_faces`
+        with its first search alone, because the next frame is another chance. Any other detector
+        by :func:`asmkit.calibrate_box`.
     model : ShapeModel, optional
         Judges whether landmarks are plausible (see :class:`asmkit.plausibility.Plausibility`).
         Without one, and with a network that gives no face probability, a face is only lost when
@@ -623,11 +625,9 @@ def _assign(overlaps: Doubles) -> npt.NDArray[np.intp]:
 
     Overlaps below ``_OVERLAP`` do not count.
     """
-    counted = np.where(overlaps >= _OVERLAP, overlaps, 0.0)
-    rows, columns = linear_sum_assignment(counted, maximize=True)
     owner = np.full(len(overlaps), _NOBODY, np.intp)
-    some = counted[rows, columns] > 0
-    owner[rows[some]] = columns[some]
+    pairs = match(overlaps, overlaps >= _OVERLAP)
+    owner[pairs[:, 0]] = pairs[:, 1]
     return owner
 
 

@@ -42,7 +42,9 @@ EYES = (36, 45)
 
 
 def detect(image: Image) -> Doubles:
-    return asmkit.detect_faces(image, scale_factor=1.1, min_neighbors=3, min_size=60)
+    return asmkit.detect_faces(
+        image, scale_factor=1.1, min_neighbors=3, min_size=60, thorough=False
+    )
 
 
 def assign(video: SyntheticVideo, index: int, frame: asmkit.TrackedFrame) -> dict[int, int]:

@@ -1,11 +1,19 @@
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
+import cv2.data
 import numpy as np
 import pytest
 
 from asmkit.annotations import read
 from asmkit.boxes import crop_transform, iou, landmark_box
-from asmkit.detection import detect_faces
+from asmkit.detection import (
+    WINDOW_TO_LANDMARKS,
+    detect_faces,
+    detect_in_frame,
+    grouped_windows,
+    haar_windows,
+)
 from asmkit.images import crop, read_image
 
 
@@ -43,6 +51,51 @@ def test_boxes_are_the_tight_boxes_of_the_landmarks(faces):
     assert np.mean(np.array(overlaps) > 0.5) > 0.95
     # Neither beside the landmarks nor of another size: the map from the window is unbiased.
     assert np.median(relative, axis=0) == pytest.approx([0, 0, 1, 1], abs=0.05)
+
+
+def test_the_first_search_finds_what_opencv_finds(faces):
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
+    for image, _ in faces[:8]:
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        windows = np.array(cascade.detectMultiScale(grey, 1.1, 3, minSize=(40, 40))).reshape(-1, 4)
+        expected = WINDOW_TO_LANDMARKS.apply(windows.astype(float))
+        np.testing.assert_array_equal(
+            np.sort(detect_in_frame(image), axis=0), np.sort(expected, axis=0)
+        )
+
+
+def test_the_second_search_adds_faces_where_the_first_finds_none(faces):
+    n_more = 0
+    for image, face in faces:
+        first, both = detect_in_frame(image), detect_faces(image)
+        if len(first):
+            np.testing.assert_array_equal(first, both)
+        else:
+            n_more += bool((iou(both, landmark_box(face.points)) > 0.5).any())
+    assert n_more > 0
+
+
+def test_a_mirrored_look_at_a_mirrored_image_sees_the_mirrored_windows(faces):
+    image, _ = faces[0]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    plain = haar_windows(grey, "profileface", scale_factor=1.1, min_size=40)
+    turned = haar_windows(
+        np.ascontiguousarray(grey[:, ::-1]),
+        "profileface",
+        mirrored=True,
+        scale_factor=1.1,
+        min_size=40,
+    )
+    turned[:, 0] = grey.shape[1] - turned[:, 0] - turned[:, 2]
+    assert len(plain) > 0
+    assert sorted(map(tuple, turned)) == sorted(map(tuple, plain))
+
+
+def test_a_group_needs_more_windows_than_neighbours():
+    windows = np.tile(np.array([[10, 20, 50, 50]], np.int32), (4, 1))
+    np.testing.assert_array_equal(grouped_windows(windows, 3), windows[:1])
+    assert grouped_windows(windows, 4).shape == (0, 4)
+    assert grouped_windows(windows[:0], 1).shape == (0, 4)
 
 
 def test_the_largest_face_comes_first(faces):

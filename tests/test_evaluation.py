@@ -14,6 +14,7 @@ from asmkit.annotations import Annotation
 from asmkit.datasets import synthetic_faces
 from asmkit.pose import Camera, face_reference, solve_pnp
 from asmkit.predictor import Predictor
+from asmkit.splits import validation_part
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +71,34 @@ def test_a_missed_face_is_a_failure(
     assert np.isnan(evaluation.points).all()
     summary = evaluation.summary
     assert summary["missed"] == summary["n"] == 6
+    assert summary["recall"] == 0
     assert summary["failure_rate"] == 100
     assert summary["auc"] == 0
-    assert summary["nme"] is None
+    assert summary["nme"] is summary["median_found"] is None
     assert summary["pose_mae"] is None
+
+
+def test_any_detector_may_be_measured(annotations: list[Annotation]) -> None:
+    """One face in three is missed; it counts in the rates, and in no error of those found."""
+    boxes = [asmkit.boxes.landmark_box(a.points)[None] for a in annotations]
+    boxes[1] = boxes[1][:0]
+    boxes[4] = boxes[4] + np.array([boxes[4][0, 2], 0, 0, 0])  # beside the face
+    given = iter(boxes)
+    truth = np.stack([a.points for i, a in enumerate(annotations) if i not in (1, 4)])
+    seen = [a for i, a in enumerate(annotations) if i not in (1, 4)]
+    evaluation = asmkit.evaluate(
+        oracle(seen, 3.0), annotations, boxes=lambda image: next(given), threshold=0.2
+    )
+    expected = 3.0 / np.linalg.norm(truth[:, 36] - truth[:, 45], axis=1)
+    assert np.isinf(evaluation.nme[[1, 4]]).all()
+    summary = evaluation.summary
+    assert (summary["n"], summary["missed"]) == (6, 2)
+    assert summary["recall"] == pytest.approx(100 * 4 / 6, abs=1e-3)
+    assert summary["failure_rate"] == pytest.approx(100 * 2 / 6, abs=1e-3)
+    assert summary["median_found"] == pytest.approx(100 * np.median(expected), abs=1e-3)
+    assert summary["nme"] == pytest.approx(100 * np.mean(expected), abs=1e-3)
+    assert summary["median"] > summary["median_found"]
+    assert json.loads(json.dumps(summary)) == summary
 
 
 def test_the_detected_box_nearest_to_the_face_counts(
@@ -102,21 +127,21 @@ def test_wrong_data_is_named(annotations: list[Annotation]) -> None:
             predictor,
             [replace(annotations[0], points=np.zeros((5, 2)), visibility=None, scheme=None)],
         )
-    with pytest.raises(ValueError, match="'truth' or 'detector'"):
+    with pytest.raises(ValueError, match="'truth', 'detector' or a callable"):
         asmkit.evaluate(predictor, annotations, boxes="guess")
 
 
 def test_the_validation_part_is_fixed(tmp_path: Path) -> None:
     names = [f"face_{i}" for i in range(4000)]
-    part = asmkit.splits.validation_part(names, 0.1)
+    part = validation_part(names, 0.1)
     assert 0.08 < part.mean() < 0.12
-    np.testing.assert_array_equal(part, asmkit.splits.validation_part(names, 0.1))
-    more = asmkit.splits.validation_part(names, 0.3)
+    np.testing.assert_array_equal(part, validation_part(names, 0.1))
+    more = validation_part(names, 0.3)
     assert (more | ~part).all()
     assert [n for n, held in zip(names[:40], part[:40], strict=True) if held] == PINNED
-    assert not asmkit.splits.validation_part(names, 0.0).any()
+    assert not validation_part(names, 0.0).any()
     with pytest.raises(ValueError, match="0 to 1"):
-        asmkit.splits.validation_part(names, 1.5)
+        validation_part(names, 1.5)
 
 
 #: The part must never change: results that were selected on it would lose their meaning.

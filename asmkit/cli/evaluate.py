@@ -74,7 +74,8 @@ def command(
 
     NETWORK is the name of a shipped network or the folder of a finished training.
     NME in per cent of the normalizing distance, angles in degrees. The pose is compared with the
-    scaled-orthographic pose of the annotated landmarks. A face that was not found is a failure.
+    scaled-orthographic pose of the annotated landmarks. A face that was not found is a failure, and
+    counts in the failure rate and the area under the curve.
 
     \b
     Examples:
@@ -118,10 +119,14 @@ def _validation_share(folder: Path) -> float:
 
 def table(summary: dict[str, Any]) -> str:
     """The summary of an evaluation as lines of text."""
-    rows = [
-        ("faces", f"{summary['n']} ({summary['missed']} not found)"),
-        ("mean NME", f"{_number(summary['nme'])} % ({summary['normalizer']})"),
-        ("median NME", f"{_number(summary['median'])} %"),
+    rows = [("faces", str(summary["n"]))]
+    of_those = ""
+    if summary["boxes"] != "truth":
+        of_those = " of those found"
+        rows.append(("found", f"{_number(summary['recall'])} % ({summary['missed']} missed)"))
+    rows += [
+        (f"mean NME{of_those}", f"{_number(summary['nme'])} % ({summary['normalizer']})"),
+        (f"median NME{of_those}", f"{_number(summary['median_found'])} %"),
         (
             f"failures over {100 * summary['threshold']:g} %",
             f"{_number(summary['failure_rate'])} %",
