@@ -2,7 +2,7 @@
 
 The shape model of the training set says how faces differ: by build, by expression, and, as far as
 the plane shows it, by pose. New coefficients near a face's own give it another expression or
-opens and closes its eyes; a piecewise-affine warp carries the image along (:mod:`asmkit.warp`).
+open or close its eyes; a piecewise-affine warp carries the image along (:mod:`asmkit.warp`).
 """
 
 from __future__ import annotations
