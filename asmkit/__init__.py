@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         slide_semilandmarks,
     )
     from asmkit.annotations import Annotation, read, read_shapes, write
+    from asmkit.confidence import calibration_error, doubt_outliers
     from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
     from asmkit.errors import FormatError, MissingExtraError
@@ -87,10 +88,12 @@ _MODULE_OF = {
     "affine": "alignment",
     "auc": "metrics",
     "bending_energy": "alignment",
+    "calibration_error": "confidence",
     "ced": "metrics",
     "centroid_size": "alignment",
     "compactness": "quality",
     "detect_faces": "detection",
+    "doubt_outliers": "confidence",
     "estimate_focal": "focal",
     "evaluate": "evaluation",
     "face_reference": "pose",
@@ -157,11 +160,13 @@ __all__ = [
     "affine",
     "auc",
     "bending_energy",
+    "calibration_error",
     "ced",
     "centroid_size",
     "compactness",
     "datasets",
     "detect_faces",
+    "doubt_outliers",
     "estimate_focal",
     "evaluate",
     "face_reference",

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from asmkit.annotations import Annotation
 from asmkit.boxes import iou, landmark_box
+from asmkit.confidence import NEAR, calibration_error
 from asmkit.detection import detect_faces
 from asmkit.images import read_image
 from asmkit.metrics import (
@@ -49,13 +50,18 @@ class Evaluation:
     summary : dict
         Plain numbers: ``n, missed, nme`` (%, over the faces found), ``median`` (%), ``normalizer,
         failure_rate, auc, threshold, pose_mae`` (degrees, against the scaled-orthographic pose of
-        the annotated landmarks), ``nme_by_group`` (%). A missed face is a failure.
+        the annotated landmarks), ``nme_by_group`` (%). A missed face is a failure. From a network
+        with a confidence head also ``calibration_error`` (%), of :attr:`confidence`.
+    confidence : ndarray (n, n_points)
+        How sure each landmark was, see :attr:`asmkit.Prediction.confidence`; NaN for a missed face
+        or from a network without a confidence head.
     """
 
     points: Doubles
     pose: Doubles
     nme: Doubles
     summary: dict[str, Any]
+    confidence: Doubles
 
 
 def evaluate(
@@ -103,6 +109,8 @@ def evaluate(
     normalizer = normalizer or default_normalizer(chosen)
     points = np.full(truth.shape, np.nan)
     pose = np.full((len(truth), 3), np.nan)
+    confidence = np.full(truth.shape[:2], np.nan)
+    correct = np.zeros(truth.shape[:2], bool)
     for row, annotation in enumerate(
         tqdm(annotations, "evaluating", disable=not progress, leave=False)
     ):
@@ -113,10 +121,17 @@ def evaluate(
         prediction = predictor.predict(image, found)
         if len(found):
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
+            confidence[row] = prediction.confidence[0]
+            away = np.linalg.norm(points[row] - truth[row], axis=1)
+            correct[row] = away <= NEAR * found[0, 2:].max()
     errors = nme(points, truth, normalizer, chosen)
     summary = _summary(errors, normalizer, threshold)
     summary["boxes"] = boxes
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
+    stated = np.isfinite(confidence) & np.isfinite(truth).all(2)
+    if stated.any():
+        error = calibration_error(confidence[stated], correct[stated])
+        summary["calibration_error"] = _percent(error)
     if chosen:
         groups = nme_by_group(points, truth, normalizer, chosen)
         seen = np.isfinite(errors)
@@ -124,7 +139,7 @@ def evaluate(
             name: _percent(values[seen].mean()) if seen.any() else None
             for name, values in groups.items()
         }
-    return Evaluation(points, pose, errors, summary)
+    return Evaluation(points, pose, errors, summary, confidence)
 
 
 def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:

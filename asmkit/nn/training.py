@@ -4,7 +4,9 @@ The route: annotations → dataset and shape model → augmented batches with sm
 ASM-assisted loss → averaged weights → ``model.safetensors``, ``model.json``, ``model.onnx``.
 
 A network that judges pose and face from its landmarks (ATPN) is trained in two stages: the
-landmarks first, then the two heads, with all else frozen or slow.
+landmarks first, then the two heads, with all else frozen or slow. Any network may have a last
+stage, in which it learns how sure it is of each landmark, with all else frozen; what it states is
+then calibrated on the images that are held out.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from tqdm import tqdm
 from asmkit._files import replacing
 from asmkit.annotations import Annotation
 from asmkit.errors import FormatError
+from asmkit.nn.calibration import calibrate
 from asmkit.nn.checkpoint import (
     TrainingState,
     as_record,
@@ -83,7 +86,8 @@ def train(
     start : path, optional
         Folder of a trained network of the same architecture, whose weights to begin with, wherever
         names and shapes agree (with other landmarks, all but the last layers). With
-        ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained.
+        ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained;
+        with ``head_epochs = 0`` too, or for any network, only ``confidence``.
     progress : bool
         Show progress bars.
 
@@ -182,7 +186,7 @@ def _run(
         load_state(folder / _CHECKPOINT, state, record)
     loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
     board = _tensorboard(folder, state.epoch)
-    epochs = recipe.epochs + recipe.head_epochs
+    epochs = recipe.epochs + recipe.head_epochs + recipe.confidence_epochs
     with tqdm(
         total=epochs, initial=state.epoch, disable=not progress, unit="epoch", desc="training"
     ) as bar:
@@ -195,7 +199,12 @@ def _run(
                 _add_scalars(board, row)
             bar.update()
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "nme")})
-    write_network(folder, averaged_network(state), recipe, parts.scheme, _summary(parts, state))
+    network, summary = averaged_network(state), _summary(parts, state)
+    if recipe.confidence != "none":
+        held_out = parts.validation
+        found = calibrate(network, held_out, recipe.confidence) if held_out is not None else None
+        summary["calibration"] = found
+    write_network(folder, network, recipe, parts.scheme, summary)
     return folder
 
 
@@ -206,7 +215,7 @@ def _one_epoch(
     started = time.perf_counter()
     stage = stage_at(state.epoch, recipe)
     alpha = alpha_at(min(1.0, state.epoch / max(1, recipe.epochs)), recipe.alpha)
-    if stage.heads and state.epoch == stage.start:
+    if stage.trains != "landmarks" and state.epoch == stage.start:
         # What is kept is the average: the heads learn on the landmarks that it gives.
         state.network.load_state_dict(state.average.module.state_dict())
         # Counted from here: an average as slow as the first stage left it would hold the heads at
@@ -217,8 +226,9 @@ def _one_epoch(
     row: dict[str, Any] = {"epoch": state.epoch, "alpha": alpha, **terms}
     done = state.epoch - stage.start
     if parts.validation and (done % max(1, stage.epochs // 24) == 0 or done == stage.epochs):
-        judges = stage.heads or state.network.tasks is None
-        row |= validate(averaged_network(state), parts.validation, parts.scheme, judges)
+        judges = stage.trains != "landmarks" or state.network.tasks is None
+        states = stage.trains == "confidence"
+        row |= validate(averaged_network(state), parts.validation, parts.scheme, judges, states)
     row["seconds"] = round(time.perf_counter() - started, 2)
     return row
 
