@@ -23,7 +23,9 @@ from asmkit.confidence import (
 )
 from asmkit.datasets import SyntheticFaces, synthetic_faces
 from asmkit.nn import Recipe, build_network, load_network, resume, train, training
+from asmkit.nn.augment import cover
 from asmkit.nn.checkpoint import read_tensors
+from asmkit.nn.data import LandmarkDataset
 from asmkit.nn.heads import to_crop
 from asmkit.nn.losses import scale_loss
 from asmkit.nn.preparation import check_network
@@ -242,6 +244,23 @@ def test_a_training_with_scales_finds_the_same_landmarks_bit_for_bit(
     out = train(folder, tmp_path / "later", later, threads=1, start=plain, progress=False)
     found, _ = read_tensors(out / "model.safetensors")
     assert all(torch.equal(t, found[name]) for name, t in expected.items())
+
+
+def test_what_lies_over_a_face_is_another_image_and_leaves_the_landmarks(folder: Path) -> None:
+    recipe = replace(TINY, occlusion=0.0)
+    dataset = LandmarkDataset(asmkit.read(folder), recipe, asmkit.scheme("ibug68"))
+    covered = 0
+    for index in range(8):
+        plain, under = (
+            dataset.sample(index, np.random.default_rng(index), covers) for covers in (0.0, 1.0)
+        )
+        np.testing.assert_array_equal(under.points, plain.points)
+        shares = (under.images != plain.images).any(-1).mean()
+        assert shares < 0.3
+        covered += shares > 0
+    assert covered >= 6  # it may lie beside the crop, or be as dark
+    black, white = np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)
+    assert set(np.unique(cover(black, white, np.random.default_rng(0)))) == {0, 255}
 
 
 class _StoppedError(Exception):

@@ -24,7 +24,7 @@ from asmkit.boxes import (
 )
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
-from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
+from asmkit.nn.augment import cover, draw_geometry, mirror_rotation, photometric, turn_rotation
 from asmkit.nn.negatives import background, box_beside, face_label, random_crop, shuffled
 from asmkit.nn.recipe import Recipe
 from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
@@ -125,9 +125,12 @@ class LandmarkDataset:
         ):
             self._face(index)
 
-    def sample(self, index: int, rng: np.random.Generator | None = None) -> Batch:
+    def sample(
+        self, index: int, rng: np.random.Generator | None = None, covers: float = 0.0
+    ) -> Batch:
         """One face as a batch of one, augmented when there is a generator.
 
+        With the chance ``covers`` a piece of another photo lies over it, whose landmarks stay.
         ``smoothed`` is a copy of the points; :func:`batches` fills it.
         """
         recipe, size = self.recipe, self.recipe.input_size
@@ -148,6 +151,9 @@ class LandmarkDataset:
         pixels = crop(face.pixels, from_face, size)
         if rng is not None:
             pixels = photometric(pixels, rng, recipe)
+            if covers and rng.random() < covers:
+                other = self._face(int(rng.integers(len(self)))).pixels
+                pixels = cover(pixels, random_crop([other], size, rng), rng)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
         seen = np.array([face_label(overlap)])
         return Batch(pixels[None], points[None], points[None].copy(), angles, seen)
@@ -255,10 +261,12 @@ def batches(
     n_workers: int = 1,
     *,
     negatives: float = 0.0,
+    covers: float = 0.0,
 ) -> Iterator[Batch]:
     """The augmented batches of an epoch, made ahead by threads, the same for any number of them.
 
-    Of every face, a negative takes the place with the chance ``negatives``.
+    Of every face, a negative takes the place with the chance ``negatives``, and a piece of another
+    photo covers a part with the chance ``covers``.
 
     The shape model smooths the landmarks after augmentation, which is right in both of its frames
     and costs about a microsecond a face.
@@ -273,7 +281,7 @@ def batches(
         rng = np.random.default_rng([recipe.seed, epoch, index])
         if negatives and rng.random() < negatives:
             return dataset.negative(index, rng)
-        return dataset.sample(index, rng)
+        return dataset.sample(index, rng, covers)
 
     def make(indices: npt.NDArray[np.intp]) -> Batch:
         samples = [one(int(i)) for i in indices]

@@ -29,7 +29,9 @@ def train_epoch(
     first = stage.start * per_epoch
     sums: dict[str, float] = {}
     share = recipe.negatives if stage.trains == "tasks" else 0.0
-    for batch in batches(parts.training, parts.model, state.epoch, negatives=share):
+    # What covers a face is seldom of one colour; the landmarks were not to learn it, doubt is.
+    covers = recipe.occlusion if stage.trains == "confidence" else 0.0
+    for batch in batches(parts.training, parts.model, state.epoch, negatives=share, covers=covers):
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
             slow = stage.trains == "tasks" and not group["tasks"]

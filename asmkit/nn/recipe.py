@@ -104,7 +104,8 @@ class Recipe:
     # -- last stage: how sure the network is of each landmark, all else frozen
     #: "none", or the density by which the scales of the errors are learned: "laplace" or
     #: "gaussian", see asmkit.confidence. That a covered point is less sure is learned from covered
-    #: points, so ``occlusion`` should be above 0.
+    #: points, so ``occlusion`` should be above 0: in this stage it is also the chance that a piece
+    #: of another photo lies over the face
     confidence: str = "none"
     confidence_epochs: int = 0
 
