@@ -250,7 +250,8 @@ def doubt_outliers(prediction: Prediction, model: ShapeModel) -> Prediction:
     Raises
     ------
     ValueError
-        When the network states no scales, or the model is of other landmarks.
+        When the network states no scales, or the model is of other landmarks or in the frame
+        ``"box"``.
     """
     if prediction.likelihood not in LIKELIHOODS:
         raise ValueError(

@@ -16,8 +16,8 @@ from asmkit.nn.heads import Features
 
 __all__ = ["ConfidenceHead", "confidence_head"]
 
-#: Channels at any width: of what lies around a landmark, and of what answers.
-_LOCAL, _HIDDEN = 32, 64
+#: Channels of what lies around a landmark, and of what answers, at any width of the network.
+_CHANNELS = 64
 
 #: Logarithm of the scale before training, and its limits: between a thousandth of half a crop and
 #: all of it no exponential overflows, whatever the image.
@@ -67,18 +67,18 @@ class ConfidenceHead(nn.Module):
     def __init__(self, middle: int, deep: int, flat: int, n_points: int) -> None:
         super().__init__()
         self.fuse = nn.Sequential(
-            nn.Conv2d(middle + deep, _LOCAL, 1, bias=False),
-            nn.BatchNorm2d(_LOCAL),
+            nn.Conv2d(middle + deep, _CHANNELS, 1, bias=False),
+            nn.BatchNorm2d(_CHANNELS),
             nn.ReLU6(inplace=True),
-            nn.Conv2d(_LOCAL, _LOCAL, 3, padding=1, groups=_LOCAL, bias=False),
-            nn.BatchNorm2d(_LOCAL),
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1, groups=_CHANNELS, bias=False),
+            nn.BatchNorm2d(_CHANNELS),
             nn.ReLU6(inplace=True),
         )
-        self.around = nn.Linear(_LOCAL, _HIDDEN, bias=False)
-        self.whole = nn.Linear(flat, _HIDDEN, bias=False)
+        self.around = nn.Linear(_CHANNELS, _CHANNELS, bias=False)
+        self.whole = nn.Linear(flat, _CHANNELS, bias=False)
         #: of each landmark
-        self.own = nn.Parameter(0.1 * torch.randn(n_points, _HIDDEN))
-        self.answer = nn.Parameter(0.01 * torch.randn(n_points, _HIDDEN))
+        self.own = nn.Parameter(0.1 * torch.randn(n_points, _CHANNELS))
+        self.answer = nn.Parameter(0.01 * torch.randn(n_points, _CHANNELS))
         self.bias = nn.Parameter(torch.full((n_points,), _START))
         self.register_buffer("calibration", torch.zeros(n_points))
 
@@ -97,7 +97,7 @@ class ConfidenceHead(nn.Module):
 def _at(features: Tensor, points: Tensor) -> Tensor:
     """Features ``(n, c, size, size)`` at points ``(n, p, 2)``, bilinear: ``(n, p, c)``.
 
-    Two small matrix products: faster than a gather, and exported like any other.
+    A small matrix product: no gather, so it is exported like any other layer.
     """
     size = features.shape[3]
     cells = torch.arange(size, device=points.device)
