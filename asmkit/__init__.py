@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from asmkit.annotations import Annotation, read, read_shapes, write
     from asmkit.box_calibration import BoxCalibration, calibrate_box
+    from asmkit.confidence import calibration_error, doubt_outliers
     from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
     from asmkit.errors import FormatError, MissingExtraError
@@ -92,10 +93,12 @@ _MODULE_OF = {
     "auc": "metrics",
     "bending_energy": "alignment",
     "calibrate_box": "box_calibration",
+    "calibration_error": "confidence",
     "ced": "metrics",
     "centroid_size": "alignment",
     "compactness": "quality",
     "detect_faces": "detection",
+    "doubt_outliers": "confidence",
     "estimate_focal": "focal",
     "evaluate": "evaluation",
     "face_reference": "pose",
@@ -166,11 +169,13 @@ __all__ = [
     "auc",
     "bending_energy",
     "calibrate_box",
+    "calibration_error",
     "ced",
     "centroid_size",
     "compactness",
     "datasets",
     "detect_faces",
+    "doubt_outliers",
     "estimate_focal",
     "evaluate",
     "face_reference",

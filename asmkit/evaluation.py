@@ -13,6 +13,7 @@ from tqdm import tqdm
 from asmkit.annotations import Annotation
 from asmkit.box_calibration import Detect
 from asmkit.boxes import BELONGS, as_boxes, iou, landmark_box
+from asmkit.confidence import NEAR, calibration_error
 from asmkit.detection import detect_faces
 from asmkit.images import read_image
 from asmkit.metrics import (
@@ -49,13 +50,18 @@ class Evaluation:
         found), ``median`` (%, over all), ``normalizer, failure_rate, auc, threshold, pose_mae``
         (degrees, against the scaled-orthographic pose of the annotated landmarks),
         ``nme_by_group`` (%), and how it was looked: ``boxes, flip, passes``. A missed face is a
-        failure.
+        failure. From a network with a confidence head also ``calibration_error`` (%), of
+        :attr:`confidence`.
+    confidence : ndarray (n, n_points)
+        How sure each landmark was, see :attr:`asmkit.Prediction.confidence`; NaN for a missed face
+        or from a network without a confidence head.
     """
 
     points: Doubles
     pose: Doubles
     nme: Doubles
     summary: dict[str, Any]
+    confidence: Doubles
 
 
 def evaluate(
@@ -109,6 +115,8 @@ def evaluate(
     normalizer = normalizer or default_normalizer(chosen)
     points = np.full(truth.shape, np.nan)
     pose = np.full((len(truth), 3), np.nan)
+    confidence = np.full(truth.shape[:2], np.nan)
+    correct = np.zeros(truth.shape[:2], bool)
     for row, annotation in enumerate(
         tqdm(annotations, "evaluating", disable=not progress, leave=False)
     ):
@@ -119,11 +127,18 @@ def evaluate(
         prediction = predictor.predict(image, found, flip=flip, passes=passes)
         if len(found):
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
+            confidence[row] = prediction.confidence[0]
+            away = np.linalg.norm(points[row] - truth[row], axis=1)
+            correct[row] = away <= NEAR * found[0, 2:].max()
     errors = nme(points, truth, normalizer, chosen)
     summary = _summary(errors, normalizer, threshold)
     where = boxes if isinstance(boxes, str) else "callable"
     summary |= {"boxes": where, "flip": flip, "passes": passes}
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
+    stated = np.isfinite(confidence) & np.isfinite(truth).all(2)
+    if stated.any():
+        error = calibration_error(confidence[stated], correct[stated])
+        summary["calibration_error"] = _percent(error)
     if chosen:
         groups = nme_by_group(points, truth, normalizer, chosen)
         seen = np.isfinite(errors)
@@ -131,7 +146,7 @@ def evaluate(
             name: _percent(values[seen].mean()) if seen.any() else None
             for name, values in groups.items()
         }
-    return Evaluation(points, pose, errors, summary)
+    return Evaluation(points, pose, errors, summary, confidence)
 
 
 def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:

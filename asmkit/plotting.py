@@ -1,4 +1,4 @@
-"""Pictures: modes of a shape model, error and training curves, landmarks drawn on photos.
+"""Pictures: modes of a shape model, errors, training, reliability, landmarks on photos.
 
 The ``plot_…`` functions give a matplotlib figure (``asmkit[plot]``) that no window knows of; the
 ``draw_…`` functions give an RGB image and need no more than asmkit itself.
@@ -19,6 +19,7 @@ from asmkit._check import as_points
 from asmkit._extras import require
 from asmkit._files import replacing
 from asmkit.boxes import landmark_box
+from asmkit.confidence import calibration_error, reliability
 from asmkit.images import as_image
 from asmkit.metrics import auc, ced
 from asmkit.schemes import Contour, scheme_of
@@ -40,6 +41,7 @@ __all__ = [
     "plot_ced",
     "plot_modes",
     "plot_quality",
+    "plot_reliability",
     "plot_training",
     "save_figure",
 ]
@@ -49,6 +51,8 @@ Doubles = npt.NDArray[np.float64]
 
 _LINE = (120, 230, 120)
 _POINT = (255, 255, 255)
+#: Of a landmark with confidence 0; between, a mixture.
+_UNSURE = (255, 40, 40)
 _BOX = (120, 190, 255)
 #: Boxes of tracked faces take turns.
 _IDENTITIES = (_BOX, (255, 190, 90), (210, 150, 255), (150, 230, 210), (255, 150, 160))
@@ -217,6 +221,44 @@ def plot_quality(curves: Mapping[str, Sequence[QualityCurve]]) -> Figure:
     return figure
 
 
+def plot_reliability(
+    curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], bins: int = 10
+) -> Figure:
+    """Draw how often stated probabilities held against what was stated.
+
+    Parameters
+    ----------
+    curves : mapping of str to (array_like, array_like)
+        Label → confidences and whether each was right, as for :func:`asmkit.calibration_error`. A
+        marker is the greater the more landmarks are in its bin; on the diagonal what is stated
+        holds.
+    bins : int
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = _figure(4.4, 4.4 + 0.2 * len(curves))
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], "-", color="0.7", linewidth=1)
+    for number, (label, (confidence, correct)) in enumerate(curves.items()):
+        found = reliability(confidence, correct, bins)
+        error = calibration_error(confidence, correct, bins)
+        held = found.number > 0
+        x, y = found.stated[held], found.observed[held]
+        axis.plot(x, y, "-", color=f"C{number}", label=f"{label} (error {100 * error:.1f} %)")
+        share = found.number[held] / found.number.sum()
+        axis.scatter(x, y, 10 + 150 * share, color=f"C{number}", alpha=0.7)
+    axis.set_xlabel("stated probability")
+    axis.set_ylabel("share that held")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_aspect("equal")
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", fontsize=8)
+    return figure
+
+
 def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the loss, its terms and the validation error of a training.
 
@@ -240,9 +282,10 @@ def plot_training(history: Sequence[Mapping[str, Any]]) -> Figure:
     losses, errors = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for name in ("points", "asm", "pose"):
-        values = [row[name] for row in history]
-        if any(values):  # a term without labels is zero, which no logarithmic axis shows
-            losses.plot(epochs, values, ".-", markersize=3, label=name)
+        # A term without labels is zero, which no logarithmic axis shows; some stages have none.
+        known = [(row["epoch"], row[name]) for row in history if row.get(name)]
+        if known:
+            losses.plot(*zip(*known, strict=True), ".-", markersize=3, label=name)
     losses.set_yscale("log")
     losses.set_xlabel("epoch")
     losses.set_ylabel("terms of the loss")
@@ -265,6 +308,7 @@ def draw_landmarks(
     contours: Sequence[Contour] = (),
     *,
     colour: tuple[int, int, int] = _LINE,
+    confidence: npt.ArrayLike | None = None,
 ) -> Image:
     """Draw landmarks, and the contours that join them, on a copy of an image.
 
@@ -276,6 +320,8 @@ def draw_landmarks(
     contours : sequence of Contour
     colour : (int, int, int)
         RGB of the lines.
+    confidence : array_like (n_points,), optional
+        The less sure a landmark is, the redder it is drawn; white at 1 and where it is NaN.
 
     Returns
     -------
@@ -289,9 +335,13 @@ def draw_landmarks(
         line = shape[_closed(contour)]
         if np.isfinite(line).all():
             cv2.polylines(canvas, [_fixed(line)], False, colour, radius, cv2.LINE_AA, _SHIFT)
-    for point in shape[np.isfinite(shape).all(1)]:
-        x, y = _fixed(point).tolist()
-        cv2.circle(canvas, (x, y), radius << _SHIFT, _POINT, -1, cv2.LINE_AA, _SHIFT)
+    stated = np.full(len(shape), np.nan) if confidence is None else np.asarray(confidence)
+    sure = np.nan_to_num(stated, nan=1.0)[:, None]
+    colours = np.rint(sure * _POINT + (1 - sure) * _UNSURE)
+    for point, ink in zip(shape, colours.tolist(), strict=True):
+        if np.isfinite(point).all():
+            x, y = _fixed(point).tolist()
+            cv2.circle(canvas, (x, y), radius << _SHIFT, ink, -1, cv2.LINE_AA, _SHIFT)
     return canvas
 
 
@@ -307,11 +357,15 @@ def _fixed(points: Doubles) -> npt.NDArray[np.int32]:
 def draw_prediction(
     image: npt.ArrayLike, prediction: Prediction, contours: Sequence[Contour] = ()
 ) -> Image:
-    """Draw what a network found: boxes, landmarks and the angles, on a copy of the image."""
+    """Draw what a network found: boxes, landmarks and the angles, on a copy of the image.
+
+    From a network with a confidence head, landmarks are the redder the less sure.
+    """
     canvas = as_image(image).copy()
-    for box, points, pose in zip(prediction.boxes, prediction.points, prediction.pose, strict=True):
+    rows = (prediction.boxes, prediction.points, prediction.pose, prediction.confidence)
+    for box, points, pose, confidence in zip(*rows, strict=True):
         _draw_box(canvas, box, _BOX)
-        canvas = draw_landmarks(canvas, points, contours)
+        canvas = draw_landmarks(canvas, points, contours, confidence=confidence)
         if np.isfinite(pose).all():
             _write_above(canvas, _angles(pose), box, _BOX)
     return canvas

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine, landmark_box
+from asmkit.confidence import LIKELIHOODS, NEAR, probability_within
 from asmkit.description import read_description, weights_file
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
@@ -35,7 +36,8 @@ Image = npt.NDArray[np.uint8]
 Locate = Callable[[Image, Doubles], Doubles]
 
 #: What runs a network: ``crops (n, s, s, 3) uint8 -> points (n, p, 2) in the crop, angles (n, 3)``
-#: and, from a network with a tracking head, ``face (n,)``.
+#: then, from a network with a tracking head, ``face (n,)``, and last, from one with a confidence
+#: head, ``scale (n, p)`` in the crop.
 _Engine = Callable[[Image], Sequence[npt.NDArray[Any]]]
 
 #: Crops that go through the network at once: more saves nothing and takes memory.
@@ -63,12 +65,49 @@ class Prediction:
     face : ndarray (n_faces,) float64
         Probability that the box shows a face, from the tracking head of ATPN; NaN from a network
         without one.
+    scale : ndarray (n_faces, n_points) float64
+        Expected distance of each landmark from the truth, in pixels of the image, from a
+        confidence head; NaN from a network without one.
+    likelihood : {"none", "laplace", "gaussian"}
+        Density of the errors about the truth, see :mod:`asmkit.confidence`; ``"none"`` where the
+        scales are NaN.
     """
 
     points: Doubles
     pose: Doubles
     boxes: Doubles
     face: Doubles
+    scale: Doubles = field(default_factory=lambda: np.full((), np.nan))
+    likelihood: str = "none"
+
+    def __post_init__(self) -> None:
+        scale = np.broadcast_to(self.scale, self.points.shape[:-1]).copy()
+        object.__setattr__(self, "scale", scale)  # as a frozen dataclass sets its own
+
+    @property
+    def confidence(self) -> Doubles:
+        """How sure each landmark is ``(n_faces, n_points)``: :meth:`within` 5 % of the box."""
+        return self.within()
+
+    def within(self, distance: float = NEAR) -> Doubles:
+        """Probability that each landmark lies within a distance of the truth.
+
+        Parameters
+        ----------
+        distance : float
+            In units of the longer side of the box, the unit in which the network sees a face
+            whatever its size and turn; 0.05 is about a tenth of the distance between the outer
+            corners of the eyes.
+
+        Returns
+        -------
+        ndarray (n_faces, n_points)
+            NaN from a network without a confidence head.
+        """
+        if self.likelihood not in LIKELIHOODS:
+            return np.full(self.scale.shape, np.nan)
+        limit = distance * self.boxes[:, 2:].max(axis=1, keepdims=True)
+        return probability_within(limit, self.scale, self.likelihood)
 
 
 class Predictor:
@@ -87,6 +126,7 @@ class Predictor:
         self.description = description
         self.engine = engine
         trained: dict[str, Any] = description.get("trained", {})
+        self._likelihood: str = description.get("options", {}).get("confidence", "none")
         self._knows_pose = bool(trained.get("pose_labels", self.scheme in reference_schemes()))
 
     @property
@@ -148,12 +188,12 @@ class Predictor:
             raise ValueError(f"passes: got {passes!r}, expected a whole number from 1 on")
         mirror = self._mirror() if flip else None
         given = detect_faces(pixels) if boxes is None else as_boxes(boxes)
-        points, pose, face = self._look(pixels, given, mirror)
+        points, pose, face, scale = self._look(pixels, given, mirror)
         looked = given
         for _ in range(1, passes):
             looked = _boxes_of(points, looked)
-            points, pose, face = self._look(pixels, looked, mirror)
-        return Prediction(points, pose, given, face)
+            points, pose, face, scale = self._look(pixels, looked, mirror)
+        return Prediction(points, pose, given, face, scale, self._likelihood)
 
     def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
         """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
@@ -169,7 +209,7 @@ class Predictor:
 
     def _look(
         self, pixels: Image, boxes: Doubles, mirror: npt.NDArray[np.intp] | None
-    ) -> tuple[Doubles, Doubles, Doubles]:
+    ) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         """Look once, into all boxes at once, and into their mirror images where asked to."""
         n, last = len(boxes), pixels.shape[1] - 1
         views, looked = [pixels], boxes
@@ -185,29 +225,34 @@ class Predictor:
         crops = np.empty((len(looked), size, size, 3), np.uint8)
         for row, matrix in enumerate(matrices):
             crops[row] = crop(views[row // n], matrix, size)
-        points, pose, face = self._in_crops(crops)
+        points, pose, face, scale = self._in_crops(crops)
         if n:
             points = apply_affine(invert_affine(matrices), points).astype(np.float64)
+            scale = scale / np.sqrt(np.linalg.det(matrices[:, :, :2]))[:, None]
         if mirror is not None:
             back = points[n:, mirror]
             back[..., 0] = last - back[..., 0]
             points = (points[:n] + back) / 2
             pose = _mean_angles(pose[:n], pose[n:] * _MIRRORED_POSE)
             face = (face[:n] + face[n:]) / 2
+            scale = (scale[:n] + scale[n:, mirror]) / 2
         if not self._knows_pose:
             pose[:] = np.nan
-        return points, pose, face
+        return points, pose, face, scale
 
-    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles, Doubles]:
+    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles, Doubles, Doubles]:
         points = np.empty((len(crops), self.n_points, 2))
         pose = np.empty((len(crops), 3))
         face = np.full(len(crops), np.nan)
+        scale = np.full((len(crops), self.n_points), np.nan)
         for start in range(0, len(crops), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             points[part], pose[part], *more = self._run(crops[part])
+            if self._likelihood != "none":
+                scale[part] = more.pop()
             if more:
                 face[part] = more[0]
-        return points, pose, face
+        return points, pose, face, scale
 
 
 def _boxes_of(points: Doubles, before: Doubles) -> Doubles:

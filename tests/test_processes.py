@@ -121,11 +121,9 @@ def test_two_processes_equal_one_that_sees_the_halves(
                 buffer.copy_(before[name])
             half = Batch(*(values[part::2] for values in batch))
             output = network(epoch.as_input(torch.from_numpy(half.images)))
-            targets = [torch.from_numpy(values).float() for values in half[1:]]
-            points, smoothed = (epoch.from_crop(t, recipe.input_size) for t in targets[:2])
-            term = loss(output, points, smoothed, targets[2], alpha, targets[3])
+            term = epoch._terms(output, half, recipe, loss, alpha, stage, ("face",))
             network.zero_grad(set_to_none=True)
-            term.total.backward()
+            term["loss"].backward()
             gradients.append([p.grad.clone() for p in network.parameters()])
             buffers.append({name: b.clone() for name, b in network.named_buffers()})
             terms.append(term)

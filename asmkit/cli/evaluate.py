@@ -136,6 +136,8 @@ def table(summary: dict[str, Any]) -> str:
     if summary["pose_mae"]:
         angles = ", ".join(f"{name} {_number(e)}°" for name, e in summary["pose_mae"].items())
         rows.append(("pose error", angles))
+    if "calibration_error" in summary:
+        rows.append(("calibration error", f"{_number(summary['calibration_error'])} %"))
     rows += [
         (f"  {name}", f"{_number(value)} %")
         for name, value in summary.get("nme_by_group", {}).items()

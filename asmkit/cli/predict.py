@@ -55,8 +55,11 @@ def command(
 ) -> None:
     """Find landmarks and head pose in photos.
 
-    Points are (x, y) in pixels, 0-based pixel centres; pose is yaw, pitch, roll in degrees. The
-    shipped networks that were trained on 300-W are for non-commercial research only.
+    Points are (x, y) in pixels, 0-based pixel centres; pose is yaw, pitch, roll in degrees. A
+    network with a confidence head says of each landmark its expected error in pixels (scale) and
+    the probability that it lies within 5 % of the longer side of the box (confidence); in drawings,
+    landmarks are the redder the less sure. The shipped networks that were trained on 300-W are for
+    non-commercial research only.
 
     \b
     Examples:
@@ -128,15 +131,18 @@ def _drawings(images: tuple[Path, ...], overlay: Path | None) -> dict[Path, Path
 
 def _json_line(path: Path, found: Prediction) -> str:
     faces = [
-        # JSON has no NaN: a network without pose labels, or without a tracking head, says null
+        # JSON has no NaN: a network without pose labels, or without one of the heads, says null
         {
             "box": box,
             "points": points,
             "pose": pose if all(map(math.isfinite, pose)) else None,
             "face": face if math.isfinite(face) else None,
+            "scale": scale if all(map(math.isfinite, scale)) else None,
+            "confidence": confidence if all(map(math.isfinite, confidence)) else None,
         }
-        for box, points, pose, face in zip(
+        for box, points, pose, face, scale, confidence in zip(
             *(array.tolist() for array in (found.boxes, found.points, found.pose, found.face)),
+            *(found.scale.tolist(), found.confidence.tolist()),
             strict=True,
         )
     ]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.heads import NetworkOutput, PooledNetwork
-from asmkit.nn.mobilenet import bottlenecks, conv_bn, initialise, scaled
+from asmkit.nn.confidence import confidence_head
+from asmkit.nn.heads import Features, NetworkOutput, PooledNetwork
+from asmkit.nn.mobilenet import DEEP, MIDDLE, bottlenecks, conv_bn, initialise, scaled
 
 __all__ = ["ASMNet"]
 
@@ -34,22 +35,37 @@ class ASMNet(PooledNetwork):
         Channel multiplier; 1 is the paper's network.
     dropout : float
         Share of the pooled features dropped in training; 0.3 in the paper.
+    confidence : {"none", "laplace", "gaussian"}
+        Whether it states scales of its errors, see :mod:`asmkit.confidence`.
     """
 
-    def __init__(self, n_points: int, *, width: float = 1.0, dropout: float = 0.3) -> None:
+    def __init__(
+        self,
+        n_points: int,
+        *,
+        width: float = 1.0,
+        dropout: float = 0.3,
+        confidence: str = "none",
+    ) -> None:
         blocks = list(bottlenecks(width, TAPS[-1] + 1))
-        super().__init__(n_points, sum(blocks[tap][1] for tap in TAPS), dropout=dropout)
+        features = sum(blocks[tap][1] for tap in TAPS)
+        super().__init__(n_points, features, dropout=dropout)
         self.stem = conv_bn(3, scaled(32, width), 3, stride=2)
         self.blocks = nn.ModuleList(block for block, _ in blocks)
         initialise(self)
+        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
+        self.confidence = confidence_head(confidence, *sizes, n_points)
 
-    def forward(self, images: Tensor) -> NetworkOutput:
-        """``images (n, 3, s, s)``, RGB from -1 to 1."""
+    def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
+        """All but the scales, and the features they are stated by."""
         x = self.stem(images)  # (n, 32, s/2, s/2)
-        pooled = []
+        pooled, maps = [], {}
         for number, block in enumerate(self.blocks):
             x = block(x)
+            if number in (MIDDLE, DEEP):
+                maps[number] = x
             if number in TAPS:
                 # Not x.mean((2, 3)): its gradient is not channels-last and slows all below.
                 pooled.append(torch.flatten(adaptive_avg_pool2d(x, 1), 1))  # (n, channels)
-        return self.heads(torch.cat(pooled, 1))  # (n, 536)
+        flat = torch.cat(pooled, 1)  # (n, 536)
+        return self.heads(flat), Features(maps[MIDDLE], maps[DEEP], flat)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from asmkit.nn.cheap_heatmap import CheapHeatmap, contour_pieces
-from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, linear_head, to_angles
+from asmkit.nn.confidence import confidence_head
+from asmkit.nn.heads import Features, LandmarkNetwork, NetworkOutput, linear_head, to_angles
 from asmkit.nn.mobilenet import InvertedResidual, conv_bn, initialise, scaled
 from asmkit.nn.recipe import ATPN_CHOICES
 from asmkit.nn.rotation import angles_of, rotation_from_6d
@@ -81,6 +82,8 @@ class ATPN(LandmarkNetwork):
     contours : sequence of sequences of int
         Landmarks in the order in which ``"boundary"`` joins them, as
         :attr:`asmkit.schemes.Scheme.contours` holds them; a landmark on none is drawn as a point.
+    confidence : {"none", "laplace", "gaussian"}
+        Whether it states scales of its errors, see :mod:`asmkit.confidence`.
 
     Raises
     ------
@@ -103,6 +106,7 @@ class ATPN(LandmarkNetwork):
         coordinates: str = "linear",
         pose_form: str = "euler",
         contours: Sequence[Sequence[int]] = (),
+        confidence: str = "none",
     ) -> None:
         given = (shortcut, head, heatmap, falloff, fusion, coordinates, pose_form)
         for (name, known), value in zip(ATPN_CHOICES.items(), given, strict=True):
@@ -150,13 +154,14 @@ class ATPN(LandmarkNetwork):
         initialise(self)
         if self.maps is not None:
             self.maps.start()
+        self.confidence = confidence_head(confidence, middle, joined, joined + spatial, n_points)
 
-    def forward(self, images: Tensor) -> NetworkOutput:
-        """``images (n, 3, s, s)``, RGB from -1 to 1."""
-        points, middle = self.align(images)
-        return self.judge(points, middle)
+    def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
+        """All but the scales, and the features they are stated by."""
+        points, features = self.align(images)
+        return self.judge(points, features), features
 
-    def align(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def align(self, images: Tensor) -> tuple[Tensor, Features]:
         """Landmarks ``(n, n_points, 2)``, and the features that :meth:`judge` takes."""
         shallow = self.shallow(self.stem(images))  # (n, 32, s/4, s/4)
         middle = self.middle(shallow)  # (n, 64, s/8, s/8)
@@ -169,16 +174,16 @@ class ATPN(LandmarkNetwork):
         with torch.autocast(images.device.type, enabled=False):
             pooled = torch.flatten(adaptive_avg_pool2d(deep.float(), 1), 1)
             spatial = torch.flatten(self.spatial(deep.float()), 1)
-            features = self.dropout(torch.cat([pooled, spatial], 1))
-            points = self.landmarks(features)
+            flat = self.dropout(torch.cat([pooled, spatial], 1))
+            points = self.landmarks(flat)
             if self.maps is not None:
                 points = points + self.maps(middle.float(), deep.float())
-            return points, middle
+            return points, Features(middle, deep, flat)
 
-    def judge(self, points: Tensor, middle: Tensor) -> NetworkOutput:
+    def judge(self, points: Tensor, features: Features) -> NetworkOutput:
         """Pose and face of landmarks and features; the landmarks get no gradient from them."""
         assert self.tasks is not None  # set by __init__
-        angles, face, rotation = self.tasks(points.detach(), middle)
+        angles, face, rotation = self.tasks(points.detach(), features.middle)
         return NetworkOutput(points, angles, face, rotation)
 
 

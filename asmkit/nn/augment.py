@@ -14,7 +14,14 @@ import numpy.typing as npt
 
 from asmkit.nn.recipe import Recipe
 
-__all__ = ["Geometry", "draw_geometry", "mirror_rotation", "photometric", "turn_rotation"]
+__all__ = [
+    "Geometry",
+    "cover",
+    "draw_geometry",
+    "mirror_rotation",
+    "photometric",
+    "turn_rotation",
+]
 
 Image = npt.NDArray[np.uint8]
 Doubles = npt.NDArray[np.float64]
@@ -98,18 +105,29 @@ def _light(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
     return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)
 
 
+def cover(image: Image, other: Image, rng: np.random.Generator) -> Image:
+    """Show another image of the same size in one ellipse or rectangle of a crop."""
+    return np.where(_place(image.shape[0], rng)[..., None] > 0, other, image)
+
+
 def _occlude(image: Image, rng: np.random.Generator) -> Image:
-    """One ellipse or rectangle of a flat colour with grain, up to half the crop long."""
+    """One ellipse or rectangle of a flat colour with grain."""
     size = image.shape[0]
+    mask = _place(size, rng)
+    grain = rng.uniform(0, 40) * rng.standard_normal((size, size, 1), dtype=np.float32)
+    colour = np.clip(rng.uniform(0, 255, 3) + grain, 0, 255).astype(np.uint8)
+    return np.where(mask[..., None] > 0, colour, image)
+
+
+def _place(size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Where something lies over a crop: above 0 in an ellipse or rectangle up to half as long."""
     centre = rng.uniform(0, size, 2)
     axes = rng.uniform(0.06, 0.25, 2) * size
     angle = float(rng.uniform(0, 180))
-    mask = np.zeros(image.shape[:2], np.uint8)
+    mask = np.zeros((size, size), np.uint8)
     if rng.random() < 0.5:
         cv2.ellipse(mask, (centre.tolist(), (2 * axes).tolist(), angle), 255, -1)
     else:
         corners = cv2.boxPoints((centre.tolist(), (2 * axes).tolist(), angle))
         cv2.fillConvexPoly(mask, corners.astype(np.int32), 255)
-    grain = rng.uniform(0, 40) * rng.standard_normal((size, size, 1), dtype=np.float32)
-    cover = np.clip(rng.uniform(0, 255, 3) + grain, 0, 255).astype(np.uint8)
-    return np.where(mask[..., None] > 0, cover, image)
+    return mask

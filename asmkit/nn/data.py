@@ -25,7 +25,7 @@ from asmkit.boxes import (
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
 from asmkit.nn.asm_warp import NewShape, NewShapes
-from asmkit.nn.augment import draw_geometry, mirror_rotation, photometric, turn_rotation
+from asmkit.nn.augment import cover, draw_geometry, mirror_rotation, photometric, turn_rotation
 from asmkit.nn.negatives import background, box_beside, face_label, random_crop, shuffled
 from asmkit.nn.recipe import Recipe
 from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
@@ -131,9 +131,12 @@ class LandmarkDataset:
         ):
             self._face(index)
 
-    def sample(self, index: int, rng: np.random.Generator | None = None) -> Batch:
+    def sample(
+        self, index: int, rng: np.random.Generator | None = None, covers: float = 0.0
+    ) -> Batch:
         """One face as a batch of one, augmented when there is a generator.
 
+        With the chance ``covers`` a piece of another photo lies over it, whose landmarks stay.
         ``smoothed`` is a copy of the points; :func:`batches` fills it.
         """
         recipe, size = self.recipe, self.recipe.input_size
@@ -161,6 +164,9 @@ class LandmarkDataset:
             pixels = crop_warped(face.pixels, from_face, size, new.warp.along(face.matrix))
         if rng is not None:
             pixels = photometric(pixels, rng, recipe)
+            if covers and rng.random() < covers:
+                other = self._face(int(rng.integers(len(self)))).pixels
+                pixels = cover(pixels, random_crop([other], size, rng), rng)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
         seen = np.array([face_label(overlap)])
         return Batch(pixels[None], points[None], points[None].copy(), angles, seen)
@@ -288,13 +294,15 @@ def batches(
     n_workers: int = 1,
     *,
     negatives: float = 0.0,
+    covers: float = 0.0,
     part: int = 0,
     n_parts: int = 1,
 ) -> Iterator[Batch]:
     """The augmented batches of an epoch, made ahead by threads, the same for any number of them.
 
-    Of every face, a negative takes the place with the chance ``negatives``. With ``n_parts`` each
-    batch is dealt out, and only part number ``part`` of each is made.
+    Of every face, a negative takes the place with the chance ``negatives``, and a piece of another
+    photo covers a part with the chance ``covers``. With ``n_parts`` each batch is dealt out, and
+    only part number ``part`` of each is made.
 
     The shape model smooths the landmarks after augmentation, which is right in both of its frames
     and costs about a microsecond a face.
@@ -309,7 +317,7 @@ def batches(
         rng = np.random.default_rng([recipe.seed, epoch, index])
         if negatives and rng.random() < negatives:
             return dataset.negative(index, rng)
-        return dataset.sample(index, rng)
+        return dataset.sample(index, rng, covers)
 
     def make(indices: npt.NDArray[np.intp]) -> Batch:
         samples = [one(int(i)) for i in indices]

@@ -11,7 +11,7 @@ from asmkit.nn.atpn import ATPN
 from asmkit.nn.checkpoint import TrainingState
 from asmkit.nn.data import Batch, batches, whole_batch
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop
-from asmkit.nn.losses import ASMAssistedLoss, LossTerms
+from asmkit.nn.losses import ASMAssistedLoss, scale_loss
 from asmkit.nn.preparation import Parts
 from asmkit.nn.recipe import Recipe
 from asmkit.nn.schedule import Stage, learning_rate_at, stage_at
@@ -22,42 +22,41 @@ __all__ = ["train_epoch"]
 def train_epoch(
     state: TrainingState, parts: Parts, recipe: Recipe, loss: ASMAssistedLoss, alpha: float
 ) -> dict[str, float]:
-    """Run one epoch of optimiser steps; gives the mean of each term of the loss."""
+    """Run one epoch of optimiser steps; gives the mean of each term of the loss that can change."""
     stage = stage_at(state.epoch, recipe)
     _set_mode(state.network, stage)
     processes = state.processes
     per_epoch = len(parts.training) // whole_batch(parts.training, processes.count)
     first = stage.start * per_epoch
-    sums: dict[str, float] = dict.fromkeys(LossTerms._fields, 0.0)
-    share = recipe.negatives if stage.heads else 0.0
+    sums: dict[str, float] = {}
+    share = recipe.negatives if stage.trains == "tasks" else 0.0
+    # What covers a face is seldom of one colour; the landmarks were not to learn it, doubt is.
+    covers = recipe.occlusion if stage.trains == "confidence" else 0.0
     made = batches(
         parts.training,
         parts.model,
         state.epoch,
         negatives=share,
+        covers=covers,
         part=processes.rank,
         n_parts=processes.count,
     )
     for batch in made:
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
-            slow = stage.heads and not group["tasks"]
+            slow = stage.trains == "tasks" and not group["tasks"]
             group["lr"] = rate * recipe.trunk_rate if slow else rate
         terms = _step(state, batch, recipe, loss, alpha, stage)
-        for name, value in zip(sums, terms, strict=True):
-            sums[name] += float(value.detach()) / per_epoch
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + float(value.detach()) / per_epoch
     means = torch.tensor(list(sums.values()), dtype=torch.float64, device=state.device)
     processes.average([means])
     sums = dict(zip(sums, means.tolist(), strict=True))
-    total = sums.pop("total")
-    if not math.isfinite(total):
+    if not math.isfinite(sums["loss"]):
         raise ValueError(
-            f"the loss became {total} in epoch {state.epoch + 1}; "
+            f"the loss became {sums['loss']} in epoch {state.epoch + 1}; "
             'lower the learning rate or use precision = "float32"'
         )
-    for name in _untrained(state.network, stage):
-        del sums[name]
-    sums = {"loss": total, **sums}
     return {name: round(value, 6) for name, value in sums.items()} | {"lr": rate}
 
 
@@ -65,14 +64,16 @@ def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
     """Terms of the loss that nothing in a stage can change."""
     if network.tasks is None:
         return ("face",)
-    return () if stage.heads else ("pose", "face")
+    return () if stage.trains == "tasks" else ("pose", "face")
 
 
 def _set_mode(network: LandmarkNetwork, stage: Stage) -> None:
-    """In the second stage the trunk keeps its statistics: half of its crops show no face."""
-    network.train(not stage.heads)
-    if network.tasks is not None:
-        network.tasks.train(stage.heads)
+    """In later stages the trunk keeps its statistics: in one, half of the crops show no face."""
+    network.train(stage.trains == "landmarks")
+    for name in ("tasks", "confidence"):
+        part: nn.Module | None = getattr(network, name)
+        if part is not None:
+            part.train(stage.trains == name)
 
 
 def _step(
@@ -82,22 +83,14 @@ def _step(
     loss: ASMAssistedLoss,
     alpha: float,
     stage: Stage,
-) -> LossTerms:
-    size, device = recipe.input_size, state.device
-    images = torch.from_numpy(batch.images).to(device)
-    points, smoothed, angles, face = (
-        torch.from_numpy(target).float().to(device)
-        for target in (batch.points, batch.smoothed, batch.angles, batch.face)
-    )
-    if "pose" in _untrained(state.network, stage):
-        angles = torch.full_like(angles, torch.nan)
-    with torch.autocast(device.type, torch.bfloat16, enabled=_uses_bfloat16(recipe, device)):
+) -> dict[str, Tensor]:
+    images = torch.from_numpy(batch.images).to(state.device)
+    bfloat16 = _uses_bfloat16(recipe, state.device)
+    with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
         output = _forward(state.network, as_input(images), recipe, stage)
-    terms: LossTerms = loss(
-        output, from_crop(points, size), from_crop(smoothed, size), angles, alpha, face
-    )
+    terms = _terms(output, batch, recipe, loss, alpha, stage, _untrained(state.network, stage))
     state.optimizer.zero_grad(set_to_none=True)
-    terms.total.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    terms["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     state.processes.average_step(state.network)
     nn.utils.clip_grad_norm_(state.network.parameters(), recipe.clip_norm)
     state.optimizer.step()
@@ -106,16 +99,45 @@ def _step(
     return terms
 
 
+def _terms(
+    output: NetworkOutput,
+    batch: Batch,
+    recipe: Recipe,
+    loss: ASMAssistedLoss,
+    alpha: float,
+    stage: Stage,
+    untrained: tuple[str, ...],
+) -> dict[str, Tensor]:
+    """The loss of a stage, and what it is made of."""
+    points, smoothed, angles, face = (
+        torch.from_numpy(target).float().to(output.points.device)
+        for target in (batch.points, batch.smoothed, batch.angles, batch.face)
+    )
+    points, smoothed = (from_crop(target, recipe.input_size) for target in (points, smoothed))
+    if stage.trains == "confidence":
+        assert output.log_scale is not None  # a recipe with that stage makes such a network
+        return {"loss": scale_loss(output.points, output.log_scale, points, recipe.confidence)}
+    if "pose" in untrained:
+        angles = torch.full_like(angles, torch.nan)
+    terms = loss(output, points, smoothed, angles, alpha, face)._asdict()
+    kept = {name: value for name, value in terms.items() if name not in ("total", *untrained)}
+    return {"loss": terms["total"], **kept}
+
+
 def _forward(
     network: LandmarkNetwork, images: Tensor, recipe: Recipe, stage: Stage
 ) -> NetworkOutput:
-    """What the stage trains: all of a network, or the landmarks, or the heads."""
+    """What the stage trains, and no more than it takes."""
+    if stage.trains == "confidence":
+        with torch.no_grad():
+            output, features = network.find(images)
+        return network.with_scales(output, features)
     if not isinstance(network, ATPN):
-        output: NetworkOutput = network(images)
-        return output
-    with torch.set_grad_enabled(not stage.heads or recipe.trunk_rate > 0):
+        return network.find(images)[0]
+    tasks = stage.trains == "tasks"
+    with torch.set_grad_enabled(not tasks or recipe.trunk_rate > 0):
         points, features = network.align(images)
-    if stage.heads:
+    if tasks:
         return network.judge(points, features)
     return NetworkOutput(points, points.new_zeros(len(points), 3))
 

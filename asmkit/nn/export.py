@@ -30,9 +30,6 @@ __all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
 #: Version of the description in ``model.json``.
 FORMAT = 1
 
-#: Names of what an exported network gives; the last only with a tracking head.
-OUTPUTS = ("points", "pose", "face")
-
 #: Greatest difference between ONNX Runtime and torch, in half crops, radians and probability.
 TOLERANCE = 1e-4
 
@@ -40,7 +37,8 @@ TOLERANCE = 1e-4
 class Deployed(nn.Module):
     """A network with its pre- and post-processing: uint8 crops in, crop pixels and degrees out.
 
-    A network with a tracking head gives the probability of a face as well.
+    A network with a tracking head gives the probability of a face as well, one with a confidence
+    head, last, the calibrated scales of its errors.
     """
 
     def __init__(self, network: LandmarkNetwork, size: int) -> None:
@@ -49,10 +47,20 @@ class Deployed(nn.Module):
         self.size = size
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """RGB uint8 ``(n, s, s, 3)`` to points ``(n, p, 2)``, yaw, pitch, roll ``(n, 3)``, face."""
+        """RGB uint8 ``(n, s, s, 3)`` to what :func:`output_names` names."""
         output = self.network(as_input(images))
-        answers = to_crop(output.points, self.size), torch.rad2deg(output.angles)
-        return answers if output.face is None else (*answers, torch.sigmoid(output.face))
+        answers = [to_crop(output.points, self.size), torch.rad2deg(output.angles)]
+        if output.face is not None:
+            answers.append(torch.sigmoid(output.face))
+        if output.log_scale is not None:
+            answers.append(torch.exp(output.log_scale) * (self.size / 2))
+        return tuple(answers)
+
+
+def output_names(network: LandmarkNetwork) -> list[str]:
+    """What a deployed network gives, in order: points, pose and, by its heads, face and scale."""
+    face = ["face"] if network.tasks is not None else []
+    return ["points", "pose", *face, *(["scale"] if network.confidence is not None else [])]
 
 
 def write_network(
@@ -81,7 +89,8 @@ def write_network(
         "its side margin × the longer side of the box",
         "output": "points (n, n_points, 2) in pixels of the crop, 0-based pixel centres; "
         "pose (n, 3) yaw, pitch, roll in degrees (aflw)"
-        + ("; face (n,) probability that the crop shows a face" if network.tasks else ""),
+        + ("; face (n,) probability that the crop shows a face" if network.tasks else "")
+        + ("; scale (n, n_points) expected errors in pixels" if network.confidence else ""),
         "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "trained": trained,
     }
@@ -154,7 +163,7 @@ def export_onnx(
                 (example,),
                 dynamo=True,
                 input_names=["images"],
-                output_names=list(OUTPUTS[: 2 if network.tasks is None else 3]),
+                output_names=output_names(network),
                 dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
                 verbose=False,
             )
@@ -176,10 +185,10 @@ def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
     given = session.run(None, {"images": images})
     with torch.inference_mode():
         expected = [output.numpy() for output in deployed(torch.from_numpy(images))]
-    units = (size / 2, np.rad2deg(1.0), 1.0)
+    units = {"points": size / 2, "pose": np.rad2deg(1.0), "face": 1.0, "scale": size / 2}
     error = max(
-        float(np.abs(one - other).max() / unit)
-        for one, other, unit in zip(given, expected, units, strict=False)
+        float(np.abs(one - other).max() / units[name])
+        for one, other, name in zip(given, expected, output_names(deployed.network), strict=True)
     )
     if not error <= TOLERANCE:
         raise RuntimeError(

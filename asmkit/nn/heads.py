@@ -11,16 +11,20 @@ of an output together move it by a fraction of a pixel, not by a quarter of the 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from asmkit.nn.confidence import ConfidenceHead
 
 #: Crops from −1 to 1 per hundredth of a crop.
 _HUNDREDTH = 0.02
 _DEGREE = math.pi / 180
 
 __all__ = [
+    "Features",
     "LandmarkNetwork",
     "NetworkOutput",
     "PooledNetwork",
@@ -43,6 +47,20 @@ class NetworkOutput(NamedTuple):
     face: Tensor | None = None
     #: (n, 3, 3) head to camera; None from a network that gives the angles directly
     rotation: Tensor | None = None
+    #: (n, n_points) logarithm of the expected error of each point, in the units of the points;
+    #: None from a network without a confidence head
+    log_scale: Tensor | None = None
+
+
+class Features(NamedTuple):
+    """What the heads of a network look at."""
+
+    #: (n, channels, s/8, s/8)
+    middle: Tensor
+    #: (n, channels, s/16, s/16)
+    deep: Tensor
+    #: (n, features) of the whole crop
+    flat: Tensor
 
 
 def as_input(images: Tensor) -> Tensor:
@@ -76,7 +94,12 @@ class LandmarkNetwork(nn.Module):
     tasks : nn.Module or None
         The part that judges pose and face from the landmarks found, trained in a second stage;
         None in a network whose pose is learned with the landmarks.
+    confidence : ConfidenceHead or None
+        The part that states how far each landmark is from the truth, trained in the last stage;
+        None in a network that was not asked for it.
     """
+
+    confidence: ConfidenceHead | None
 
     def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -84,8 +107,24 @@ class LandmarkNetwork(nn.Module):
             raise ValueError(f"n_points: got {n_points}, expected at least 1")
         self.n_points = n_points
         self.tasks: nn.Module | None = None
+        self.confidence = None
         self.dropout = nn.Dropout(dropout)
         self.landmark_head = linear_head(features, 2 * n_points)
+
+    def forward(self, images: Tensor) -> NetworkOutput:
+        """``images (n, 3, s, s)``, RGB from -1 to 1."""
+        output, features = self.find(images)
+        return self.with_scales(output, features)
+
+    def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
+        """All but the scales, and the features they are stated by."""
+        raise NotImplementedError
+
+    def with_scales(self, output: NetworkOutput, features: Features) -> NetworkOutput:
+        """The output with the scales of its landmarks, from a network that states them."""
+        if self.confidence is None:
+            return output
+        return output._replace(log_scale=self.confidence(output.points, features))
 
     def start_from(self, mean_shape: Tensor) -> None:
         """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training."""

@@ -12,10 +12,14 @@ points smoothed by the shape model and P the prediction::
 With unsquared norms the minimiser is A while α > 1 and G once α < 1: a curriculum from smooth
 shapes to the real labels. The authors' published code squares the norm instead, which equals one
 squared loss to the blend (G + αA)/(1 + α) and never ends on the real labels: ``form="squared"``.
+
+The scales of the errors (:mod:`asmkit.confidence`) have a loss of their own, which is all that
+their stage of a training has.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -25,7 +29,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from asmkit.nn.heads import NetworkOutput
 from asmkit.nn.rotation import rotation_of
 
-__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at"]
+__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss"]
 
 #: How α runs through the epochs: by thirds as printed, or by thirds and 0 in the last tenth, or
 #: no smoothed targets at all (the control).
@@ -131,6 +135,38 @@ class ASMAssistedLoss(nn.Module):
             # The norm has no gradient at 0; the guard is far below any distance that matters.
             squared = (squared + 1e-12).sqrt()
         return squared.where(known, 0.0).sum() / known.sum().clamp(min=1)
+
+
+def scale_loss(points: Tensor, log_scale: Tensor, truth: Tensor, likelihood: str) -> Tensor:
+    """Mean negative logarithm of the density of errors with the stated scales.
+
+    The points are taken as they are: only the scales get a gradient. Least, in expectation, where
+    the scale is that of the errors; see :mod:`asmkit.confidence`.
+
+    Parameters
+    ----------
+    points : Tensor, (n, n_points, 2)
+        The prediction.
+    log_scale : Tensor, (n, n_points)
+        Logarithms of the expected distances, in the units of the points.
+    truth : Tensor, (n, n_points, 2)
+        Annotated points; NaN where there is none, which counts for nothing.
+    likelihood : {"laplace", "gaussian"}
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    known = truth.isfinite().all(-1)
+    distance = (points.detach() - truth).where(known[..., None], 0.0).norm(dim=-1)
+    ratio = distance * torch.exp(-log_scale)
+    if likelihood == "gaussian":
+        loss = math.log(4) + 2 * log_scale + math.pi / 4 * ratio.square()
+    else:
+        loss = math.log(math.pi / 2) + 2 * log_scale + 2 * ratio
+    mean: Tensor = loss.where(known, 0.0).sum() / known.sum().clamp(min=1)
+    return mean
 
 
 def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:

@@ -14,9 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.heads import NetworkOutput, PooledNetwork
+from asmkit.nn.confidence import confidence_head
+from asmkit.nn.heads import Features, NetworkOutput, PooledNetwork
 
-__all__ = ["InvertedResidual", "MobileNetV2", "bottlenecks", "conv_bn", "initialise"]
+__all__ = [
+    "DEEP",
+    "MIDDLE",
+    "InvertedResidual",
+    "MobileNetV2",
+    "bottlenecks",
+    "conv_bn",
+    "initialise",
+]
 
 #: (expansion, channels, repeats, stride of the first): MobileNetV2, table 2.
 STAGES = (
@@ -28,6 +37,9 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+
+#: The last blocks at 1/8 and at 1/16 of the crop's side.
+MIDDLE, DEEP = 5, 12
 
 
 def scaled(channels: int, width: float) -> int:
@@ -114,9 +126,18 @@ class MobileNetV2(PooledNetwork):
         Channel multiplier.
     dropout : float
         Share of the pooled features dropped in training; none in the paper's baseline.
+    confidence : {"none", "laplace", "gaussian"}
+        Whether it states scales of its errors, see :mod:`asmkit.confidence`.
     """
 
-    def __init__(self, n_points: int, *, width: float = 1.0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        n_points: int,
+        *,
+        width: float = 1.0,
+        dropout: float = 0.0,
+        confidence: str = "none",
+    ) -> None:
         blocks = list(bottlenecks(width, 17))
         features = scaled(1280, max(width, 1.0))
         super().__init__(n_points, features, dropout=dropout)
@@ -127,8 +148,14 @@ class MobileNetV2(PooledNetwork):
             conv_bn(last, features, 1),
         )
         initialise(self.trunk)
+        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
+        self.confidence = confidence_head(confidence, *sizes, n_points)
 
-    def forward(self, images: Tensor) -> NetworkOutput:
-        """``images (n, 3, s, s)``, RGB from -1 to 1."""
-        x = self.trunk(images)  # (n, 1280, s/32, s/32)
-        return self.heads(torch.flatten(adaptive_avg_pool2d(x, 1), 1))
+    def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
+        """All but the scales, and the features they are stated by."""
+        stem, blocks = 1, self.trunk  # the first of the trunk is no block
+        middle = blocks[: stem + MIDDLE + 1](images)
+        deep = blocks[stem + MIDDLE + 1 : stem + DEEP + 1](middle)
+        x = blocks[stem + DEEP + 1 :](deep)  # (n, 1280, s/32, s/32)
+        flat = torch.flatten(adaptive_avg_pool2d(x, 1), 1)
+        return self.heads(flat), Features(middle, deep, flat)

@@ -70,6 +70,8 @@ def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
                     f"recipe: {field.name} is an option of {arch}, not of {recipe.arch}"
                 )
     options = {name: getattr(recipe, name) for name in (*_COMMON, *own)}
+    if recipe.confidence != "none":
+        options["confidence"] = recipe.confidence
     if "heatmap" in own:
         contours = chosen.contours if chosen else ()
         options["contours"] = [

@@ -51,9 +51,17 @@ def check_network(
     chosen = _scheme(recipe, annotations)
     options = network_options(recipe, chosen)
     network = build_network(recipe.arch, len(annotations[0].points), **options)
-    if network.tasks is None and recipe.epochs == 0:
+    if (recipe.confidence == "none") != (recipe.confidence_epochs == 0):
+        raise ValueError(
+            f"recipe: confidence is {recipe.confidence!r} and confidence_epochs is "
+            f"{recipe.confidence_epochs}; expected 'none' and 0, or a density and at least 1"
+        )
+    # Of a trained network that it starts from, everything else may be kept.
+    confidence_alone = recipe.epochs == 0 and recipe.confidence_epochs > 0
+    if network.tasks is None and recipe.epochs == 0 and not confidence_alone:
         raise ValueError(f"recipe: epochs is 0; {recipe.arch} expects at least 1")
-    if (network.tasks is None) != (recipe.head_epochs == 0):
+    kept = confidence_alone and recipe.head_epochs == 0
+    if (network.tasks is None) != (recipe.head_epochs == 0) and not kept:
         expected = (
             "learns pose with the landmarks: expected 0"
             if network.tasks is None

@@ -12,6 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from asmkit.confidence import LIKELIHOODS
+
 __all__ = ["Recipe", "parse_settings", "shipped_recipes"]
 
 #: Options of ATPN, see asmkit.nn.ATPN.
@@ -28,6 +30,7 @@ _CHOICES = {
     "alpha": ("thirds", "to-zero", "none"),
     "asm_align": ("similarity", "box"),
     "loss_form": ("printed", "squared"),
+    "confidence": ("none", *LIKELIHOODS),
     "precision": ("auto", "float32", "bfloat16"),
     **ATPN_CHOICES,
 }
@@ -99,8 +102,16 @@ class Recipe:
     #: share of the stage's crops that show no face, or not enough of one
     negatives: float = 0.5
 
+    # -- last stage: how sure the network is of each landmark, all else frozen
+    #: "none", or the density by which the scales of the errors are learned: "laplace" or
+    #: "gaussian", see asmkit.confidence. That a covered point is less sure is learned from covered
+    #: points, so ``occlusion`` should be above 0: in this stage it is also the chance that a piece
+    #: of another photo lies over the face
+    confidence: str = "none"
+    confidence_epochs: int = 0
+
     # -- optimisation
-    #: 0 only for a network that starts from a trained one, to train its heads alone
+    #: 0 only for a network that starts from a trained one, to train later stages alone
     epochs: int = 120
     batch_size: int = 64
     learning_rate: float = 2e-3

@@ -16,15 +16,24 @@ class Stage(NamedTuple):
     #: epochs before it
     start: int
     epochs: int
-    #: trains the heads for pose and face, not the landmarks
-    heads: bool
+    #: what learns in it: ``"landmarks"`` with the pose of networks that find both at once,
+    #: ``"tasks"``: pose and face from the landmarks, or ``"confidence"``
+    trains: str
 
 
 def stage_at(epoch: int, recipe: Recipe) -> Stage:
     """The stage to which an epoch, counted from 0, belongs."""
-    if epoch < recipe.epochs:
-        return Stage(0, recipe.epochs, False)
-    return Stage(recipe.epochs, recipe.head_epochs, True)
+    start = 0
+    stages = (
+        ("landmarks", recipe.epochs),
+        ("tasks", recipe.head_epochs),
+        ("confidence", recipe.confidence_epochs),
+    )
+    for trains, epochs in stages:
+        if epoch < start + epochs:
+            return Stage(start, epochs, trains)
+        start += epochs
+    raise ValueError(f"epoch: got {epoch}, expected below {start}, where the training ends")
 
 
 def learning_rate_at(step: int, total: int, recipe: Recipe) -> float:

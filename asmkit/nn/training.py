@@ -4,7 +4,9 @@ The route: annotations → dataset and shape model → augmented batches with sm
 ASM-assisted loss → averaged weights → ``model.safetensors``, ``model.json``, ``model.onnx``.
 
 A network that judges pose and face from its landmarks (ATPN) is trained in two stages: the
-landmarks first, then the two heads, with all else frozen or slow.
+landmarks first, then the two heads, with all else frozen or slow. Any network may have a last
+stage, in which it learns how sure it is of each landmark, with all else frozen; what it states is
+then calibrated on the images that are held out.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from tqdm import tqdm
 from asmkit._files import replacing
 from asmkit.annotations import Annotation
 from asmkit.errors import FormatError
+from asmkit.nn.calibration import calibrate
 from asmkit.nn.checkpoint import (
     TrainingState,
     as_record,
@@ -87,7 +90,8 @@ def train(
     start : path, optional
         Folder of a trained network of the same architecture, whose weights to begin with, wherever
         names and shapes agree (with other landmarks, all but the last layers). With
-        ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained.
+        ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained;
+        with ``head_epochs = 0`` too, or for any network, only ``confidence``.
     device : {"cpu", "cuda"}, optional
         Where to compute; by default on a GPU where there is one. Results of a GPU differ in their
         last digits from run to run.
@@ -213,7 +217,7 @@ def _run(work: _Work, progress: bool) -> Path:
         load_state(folder / _CHECKPOINT, state, record)
     loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
     board = _tensorboard(folder, state.epoch) if processes.writes else None
-    epochs = recipe.epochs + recipe.head_epochs
+    epochs = recipe.epochs + recipe.head_epochs + recipe.confidence_epochs
     with tqdm(
         total=epochs, initial=state.epoch, disable=not progress, unit="epoch", desc="training"
     ) as bar:
@@ -228,8 +232,13 @@ def _run(work: _Work, progress: bool) -> Path:
             bar.update()
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "nme")})
     if processes.writes:
-        network = averaged_network(state).cpu()
-        write_network(folder, network, recipe, parts.scheme, _summary(parts, state))
+        network, summary = averaged_network(state).cpu(), _summary(parts, state)
+        if recipe.confidence != "none":
+            held_out = parts.validation
+            summary["calibration"] = (
+                calibrate(network, held_out, recipe.confidence) if held_out is not None else None
+            )
+        write_network(folder, network, recipe, parts.scheme, summary)
     processes.wait()
     return folder
 
@@ -241,7 +250,7 @@ def _one_epoch(
     started = time.perf_counter()
     stage = stage_at(state.epoch, recipe)
     alpha = alpha_at(min(1.0, state.epoch / max(1, recipe.epochs)), recipe.alpha)
-    if stage.heads and state.epoch == stage.start:
+    if stage.trains != "landmarks" and state.epoch == stage.start:
         # What is kept is the average: the heads learn on the landmarks that it gives.
         state.network.load_state_dict(state.average.module.state_dict())
         # Counted from here: an average as slow as the first stage left it would hold the heads at
@@ -253,8 +262,9 @@ def _one_epoch(
     done = state.epoch - stage.start
     due = done % max(1, stage.epochs // 24) == 0 or done == stage.epochs
     if parts.validation and due and state.processes.writes:
-        judges = stage.heads or state.network.tasks is None
-        row |= validate(averaged_network(state), parts.validation, parts.scheme, judges)
+        judges = stage.trains != "landmarks" or state.network.tasks is None
+        states = stage.trains == "confidence"
+        row |= validate(averaged_network(state), parts.validation, parts.scheme, judges, states)
     row["seconds"] = round(time.perf_counter() - started, 2)
     return row
 
