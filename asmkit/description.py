@@ -56,12 +56,12 @@ def weights_file(folder: Path) -> Path:
     Raises
     ------
     FileNotFoundError
-        When there is none, as in the shipped networks.
+        When there is none.
     """
     path = folder / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no weights for torch here; a shipped network is ONNX alone, which runs by "
-            "ONNX Runtime (pip install 'asmkit[infer]') and cannot be trained on"
+            f"{path}: no weights for torch here; model.onnx alone runs by ONNX Runtime "
+            "(pip install 'asmkit[infer]') and cannot be trained on"
         )
     return path

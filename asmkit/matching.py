@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 __all__ = ["match"]
 
@@ -24,6 +23,8 @@ def match(score: npt.ArrayLike, allowed: npt.ArrayLike) -> npt.NDArray[np.intp]:
     ndarray (n_pairs, 2)
         Row and column, by rows.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second that a photo does not need
+
     can = np.asarray(allowed, dtype=np.bool_)
     counted = np.where(can, np.asarray(score, dtype=np.float64), 0.0)
     pairs = np.stack(linear_sum_assignment(counted, maximize=True), axis=1)

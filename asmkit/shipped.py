@@ -1,9 +1,9 @@
 """The networks that come with the package, by name.
 
-Each is a folder of ``asmkit/weights`` like that of a finished training, without the weights for
-torch: ``model.onnx``, ``model.json``, the recipe, a card (``CARD.md``: data, results, limits) and
-the licence of the weights (``LICENSE.txt``), which is not always that of the code. ``SHA256SUMS``
-holds the SHA-256 of every other file, in the format of ``sha256sum``.
+Each is a folder of ``asmkit/weights`` like that of a finished training: ``model.onnx``,
+``model.safetensors``, ``model.json``, ``shape_model.npz``, the recipe; with a card (``CARD.md``:
+data, results, limits) and the licence of the weights (``LICENSE.txt``), which is not always that of
+the code. ``SHA256SUMS`` holds the SHA-256 of every other file, in the format of ``sha256sum``.
 """
 
 from __future__ import annotations

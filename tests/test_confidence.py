@@ -328,7 +328,7 @@ def test_an_evaluation_and_the_command_line_tell(run: Path, folder: Path) -> Non
     evaluation = asmkit.evaluate(asmkit.load(run), asmkit.read(folder))
     assert evaluation.confidence.shape == (40, 68)
     assert 0 <= evaluation.summary["calibration_error"] <= 100
-    arguments = ["predict", str(run), str(folder / "face_00000.png"), "--json"]
+    arguments = ["predict", "--network", str(run), str(folder / "face_00000.png"), "--json"]
     result = CliRunner().invoke(main, [*arguments, "--box", "10,10,40,40"])
     (face,) = json.loads(result.stdout)["faces"]
     expected = probability_within(0.05 * 40, face["scale"], "laplace")

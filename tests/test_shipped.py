@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -20,10 +22,14 @@ from asmkit.datasets import synthetic_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import write_image
 from asmkit.nn import Recipe, load_network
+from asmkit.nn.initial_state import weights_of
 
 ROOT = Path(__file__).parents[1]
 NAMES = ["asmnet-ibug68", "atpn-ibug68", "rendered-ibug68"]
-FILES = {"CARD.md", "LICENSE.txt", "model.json", "model.onnx", "recipe.toml"}
+FILES = {
+    *("CARD.md", "LICENSE.txt", "recipe.toml", "shape_model.npz"),
+    *("model.json", "model.onnx", "model.safetensors"),
+}
 
 
 def run(*arguments: object) -> Result:
@@ -60,8 +66,8 @@ def test_a_shipped_network_is_whole_small_and_described(name: str) -> None:
     assert there.keys() >= FILES
     sums = dict(line.split("  ")[::-1] for line in there.pop("SHA256SUMS").read_text().splitlines())
     assert sums == {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in there.items()}
-    size = sum(path.stat().st_size for path in folder.iterdir())
-    assert size <= (4 if name == "atpn-ibug68" else 6) * 10**6
+    largest = max(path.stat().st_size for path in folder.iterdir())
+    assert largest <= (4 if name == "atpn-ibug68" else 6) * 10**6
     description = json.loads(there["model.json"].read_text("utf-8"))
     assert Recipe.read(there["recipe.toml"]).arch == description["arch"]
     for part in ("## Data", "## Results", "## Limits", "## Licence"):
@@ -140,14 +146,34 @@ def test_a_network_in_the_place_of_an_image_is_told(photo: Path) -> None:
     assert "--network asmnet-ibug68" in result.stderr
 
 
-def test_torch_and_training_are_told_that_there_is_onnx_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", shipped.shipped_networks())
+def test_torch_and_onnx_runtime_see_the_same(name: str, photo: Path) -> None:
+    image, box = asmkit.read_image(photo), [[20.0, 20.0, 80.0, 80.0]]
+    onnx, torch = (
+        asmkit.load(name, engine=e).predict(image, box) for e in ("onnxruntime", "torch")
+    )
+    np.testing.assert_allclose(torch.points, onnx.points, atol=1e-2)  # pixels
+    np.testing.assert_allclose(torch.pose, onnx.pose, atol=1e-2)
+
+
+def test_weights_begin_a_training(tmp_path: Path) -> None:
+    weights = weights_of("asmnet-ibug68", Recipe.read("asmnet"))
+    assert weights is not None
+    network, _ = load_network("asmnet-ibug68")
+    assert weights.tensors.keys() == network.state_dict().keys()
+
+
+def test_torch_and_training_are_told_where_there_is_onnx_alone(tmp_path: Path) -> None:
+    onnx = tmp_path / "onnx"
+    shutil.copytree(shipped.network_folder("atpn-ibug68"), onnx)
+    (onnx / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*asmkit\[infer\]"):
-        asmkit.load("atpn-ibug68", engine="torch")
+        asmkit.load(onnx, engine="torch")
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors.*cannot be trained on"):
-        load_network("atpn-ibug68")
+        load_network(onnx)
     synthetic_faces(3, 7, size=64).save(tmp_path / "faces")
     where = ("--data", tmp_path / "faces", "--out", tmp_path / "run", "--arch", "atpn")
-    result = run("train", *where, "--start", "atpn-ibug68")
+    result = run("train", *where, "--start", onnx)
     assert result.exit_code == 2
     assert "cannot be trained on" in result.stderr
     assert not (tmp_path / "run").exists()

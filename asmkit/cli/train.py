@@ -50,8 +50,8 @@ __all__ = ["command"]
 @click.option(
     "--start",
     metavar="DIRECTORY",
-    help="Trained network of the same architecture, whose weights to begin with. A shipped network "
-    "has none for torch.",
+    help="Trained network of the same architecture, whose weights to begin with: a folder, or the "
+    "name of a shipped one.",
 )
 @click.option(
     "--device",
