@@ -122,7 +122,8 @@ def detect_faces(
         Side in pixels of the smallest window; a face is about 0.86 of it wide.
     thorough : bool
         Where the first search finds no face, search with three more cascades. An image without a
-        face then takes some five times as long, and gets a false box twice as often.
+        face then takes some five times as long, and gets a false box more often: of 140 photos of
+        hands and X-rays 35 do, instead of 14.
 
     Returns
     -------
