@@ -75,7 +75,8 @@ def test_a_run_leaves_everything(run: Path) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert [row["alpha"] for row in rows] == [2, 2, 1, 0.5]
     assert Recipe.read(run / "recipe.toml") == TINY
-    assert asmkit.ShapeModel.load(run / "shape_model.npz").n_components_ == 4
+    judge = asmkit.ShapeModel.load(run / "shape_model.npz")
+    assert judge.explained_variance_ratio_.sum() >= 0.98
     assert json.loads((run / "model.json").read_text())["sha256"] == digest(run)
 
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from asmkit._files import replacing
 from asmkit.annotations import Annotation
 from asmkit.errors import FormatError
+from asmkit.model import ShapeModel
 from asmkit.nn.calibration import calibrate
 from asmkit.nn.checkpoint import (
     TrainingState,
@@ -52,6 +53,9 @@ __all__ = ["averaged_network", "keep_freed_memory", "resume", "train"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _RUN = "run.json"
+_SHAPE_MODEL = "shape_model.npz"
+#: Variance that it holds: :mod:`asmkit.plausibility` and ``constrain`` want nearly all.
+_SHAPE_VARIANCE = 0.98
 
 
 def train(
@@ -128,7 +132,7 @@ def train(
             make_folder(folder)
             _write_text(folder / "recipe.toml", recipe.to_toml())
             _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
-            parts.model.save(folder / "shape_model.npz")
+            _write_shape_model(folder / _SHAPE_MODEL, parts)
         processes.wait()
         return _run(_Work(parts, recipe, folder, threads, weights, place, processes), progress)
 
@@ -164,8 +168,8 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
         parts = prepare(read_annotations(run["data"]), recipe, progress, run["others"])
         if processes.writes:
             sync_folder(folder)
-            if not (folder / "shape_model.npz").is_file():
-                parts.model.save(folder / "shape_model.npz")
+            if not (folder / _SHAPE_MODEL).is_file():
+                _write_shape_model(folder / _SHAPE_MODEL, parts)
         processes.wait()
         work = _Work(parts, recipe, folder, run["threads"], weights, place, processes)
         return _run(work, progress)
@@ -326,6 +330,11 @@ def _add_scalars(board: Any, row: dict[str, Any]) -> None:
 
 def _write_log(folder: Path, history: list[dict[str, Any]]) -> None:
     _write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+
+
+def _write_shape_model(path: Path, parts: Parts) -> None:
+    """The model by which landmarks are judged in use; smoothed targets have fewer modes."""
+    ShapeModel(_SHAPE_VARIANCE, mirror=parts.scheme).fit(parts.training.points).save(path)
 
 
 def _write_text(path: Path, text: str) -> None:
