@@ -169,10 +169,23 @@ def export_onnx(
             )
         assert program is not None  # the exporter gives one unless it was asked to write a file
         model = program.model_proto
+        _forget_origin(model)
         entry = model.metadata_props.add()
         entry.key, entry.value = "asmkit", json.dumps(description, sort_keys=True)
         onnx.save(model, str(temporary))
         _check_parity(deployed, Path(temporary), size)
+
+
+def _forget_origin(model: Any) -> None:
+    """Drop the notes of the exporter: lines of code by their paths on this machine, half a MB."""
+    graphs = [model.graph, *model.functions]
+    for part in (model.graph, *(node for graph in graphs for node in graph.node)):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+    for tensor in model.graph.initializer:
+        del tensor.metadata_props[:]
 
 
 def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
