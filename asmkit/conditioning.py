@@ -32,10 +32,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.alignment import rigid, similarity
+from asmkit.alignment import Similarity, rigid, similarity
 from asmkit.modes import moves
 
-__all__ = ["Conditioned", "GaussianShapes", "condition", "log_likelihood", "noise_covariance"]
+__all__ = [
+    "Conditioned",
+    "GaussianShapes",
+    "condition",
+    "least_squares_pose",
+    "log_likelihood",
+    "noise_covariance",
+    "visible",
+]
 
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -191,6 +199,11 @@ class _Poses(NamedTuple):
     shift: Float64  # (n, d)
 
 
+def least_squares_pose(kinds: tuple[str, ...], source: Float64, target: Float64) -> Similarity:
+    """Poses of these kinds, at least one, that bring shapes nearest to others."""
+    return (similarity if "scale" in kinds else rigid)(source, target)
+
+
 def _start(model: GaussianShapes, pattern: Float64, points: Float64, seen: Bools) -> _Poses:
     """Least-squares poses of a pattern (p, d) to what is seen."""
     n, _, n_dims = points.shape
@@ -202,7 +215,7 @@ def _start(model: GaussianShapes, pattern: Float64, points: Float64, seen: Bools
             f"points: {few.size} shape(s) show fewer than {n_dims} points, the first is number "
             f"{few[0]}; their pose cannot be told"
         )
-    pose = (similarity if "scale" in model.kinds else rigid)(pattern, points)
+    pose = least_squares_pose(model.kinds, pattern, points)
     return _Poses(pose.scale[:, None, None] * pose.rotation, pose.translation)
 
 

@@ -17,8 +17,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from asmkit.alignment import rigid, similarity
-from asmkit.conditioning import GaussianShapes, condition, visible
+from asmkit.conditioning import GaussianShapes, condition, least_squares_pose, visible
 from asmkit.credible import mahalanobis
 
 __all__ = ["calibration_distances"]
@@ -71,4 +70,4 @@ def _placed(shapes: Float64, target: Float64, kinds: tuple[str, ...]) -> Float64
     """Shapes moved onto a target as far as poses of these kinds do."""
     if not kinds:
         return shapes
-    return np.asarray((similarity if "scale" in kinds else rigid)(shapes, target).apply(shapes))
+    return np.asarray(least_squares_pose(kinds, shapes, target).apply(shapes))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from asmkit.errors import FormatError
 
-__all__ = ["read_description", "weights_file"]
+__all__ = ["check_weights", "read_description", "weights_file"]
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -48,6 +49,23 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
         )
     return {**description, **known}
+
+
+def check_weights(path: Path, description: dict[str, Any]) -> str:
+    """SHA-256 of ``model.safetensors``, which must be the one in the description beside it.
+
+    Raises
+    ------
+    FormatError
+        When it is another.
+    """
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    if sha256 != description.get("sha256"):
+        raise FormatError(
+            f"{path}: its SHA-256 is not the one in model.json; the file is damaged or of another "
+            "training"
+        )
+    return sha256
 
 
 def weights_file(folder: Path) -> Path:

@@ -14,7 +14,7 @@ import os
 import warnings
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,15 @@ _THREE_SIGMAS = Box(3.0)
 # coefficients to stay in the cache and large enough that Python's lock is rarely asked for.
 _MIN_CHUNK = LARGEST_BLOCK * 4
 _MAX_CHUNK = _MIN_CHUNK * 10
+
+
+class _Given(NamedTuple):
+    """What conditioning is told."""
+
+    model: GaussianShapes
+    points: Float64  # (n, p, d)
+    axes: tuple[int, ...]  # of the caller's points, before (p, d)
+    noise: Float64  # (1 or n, p, d, d)
 
 
 class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no type information
@@ -701,14 +710,19 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         too few of them for the level.
         """
         check_level(level)
-        found, axes = self._condition(points, noise, robust=robust)
+        given = self._conditions(points, noise)
+        found = self._condition(given, robust=robust)
         n_points, n_dims = self.mean_.shape
-        distances = None
+        distances, axes = None, given.axes
         if calibration is not None:
             others, _ = as_batch(calibration, "calibration", n_points=n_points, n_dims=n_dims)
-            model, batch, _, covariance = self._conditions(points, noise)
             distances = calibration_distances(
-                model, batch, found.mean, covariance, others.astype(np.float64), robust=robust
+                given.model,
+                given.points,
+                found.mean,
+                given.noise,
+                others.astype(np.float64),
+                robust=robust,
             ).reshape(*axes, len(others), n_points)
         regions = CredibleRegions(
             found.mean.reshape(*axes, n_points, n_dims),
@@ -744,8 +758,9 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         ValueError
             As :meth:`complete`; or when no point is left uncertain.
         """
-        found, axes = self._condition(points, noise, robust=robust, with_joint=True)
-        if axes:
+        given = self._conditions(points, noise)
+        found = self._condition(given, robust=robust, with_joint=True)
+        if given.axes:
             raise ValueError(
                 f"points: got shape {np.shape(points)}, expected one shape (n_points, n_dims); for "
                 "many shapes in one call use complete or credible_regions"
@@ -820,9 +835,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
         self._held()
         return Plausibility(self, tail)(shapes)
 
-    def _conditions(
-        self, points: npt.ArrayLike, noise: npt.ArrayLike
-    ) -> tuple[GaussianShapes, Float64, tuple[int, ...], Float64]:
+    def _conditions(self, points: npt.ArrayLike, noise: npt.ArrayLike) -> _Given:
         self._held()
         if self.align == "box":
             raise ValueError(
@@ -840,18 +853,12 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
             self.noise_variance_,
             self._frame().moves,
         )
-        return model, batch.astype(np.float64), axes, covariance
+        return _Given(model, batch.astype(np.float64), axes, covariance)
 
-    def _condition(
-        self,
-        points: npt.ArrayLike,
-        noise: npt.ArrayLike,
-        *,
-        robust: bool,
-        with_joint: bool = False,
-    ) -> tuple[Conditioned, tuple[int, ...]]:
-        model, batch, axes, covariance = self._conditions(points, noise)
-        found = condition(model, batch, covariance, robust=robust, with_joint=with_joint)
+    def _condition(self, given: _Given, *, robust: bool, with_joint: bool = False) -> Conditioned:
+        found = condition(
+            given.model, given.points, given.noise, robust=robust, with_joint=with_joint
+        )
         if not found.converged.all():
             warnings.warn(
                 f"the poses of {int((~found.converged).sum())} shape(s) did not come to rest; "
@@ -859,7 +866,7 @@ class ShapeModel(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no ty
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        return found, axes
+        return found
 
     def truncate(self, n_components: float) -> ShapeModel:
         """Return a model with the first modes only; this one stays as it is.

@@ -7,7 +7,6 @@ image, a shape of NaN where nothing could be found. :meth:`Predictor.locate` is 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine, landmark_box
 from asmkit.confidence import LIKELIHOODS, NEAR, probability_within
-from asmkit.description import read_description, weights_file
+from asmkit.description import check_weights, read_description, weights_file
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
@@ -350,12 +349,7 @@ def _torch(folder: Path, description: dict[str, Any], threads: int | None) -> _E
     require("safetensors", "nn")
     from asmkit.nn.export import Deployed, load_network
 
-    path = weights_file(folder)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != description.get("sha256"):
-        raise FormatError(
-            f"{path}: its SHA-256 is not the one in model.json; "
-            "the file is damaged or of another training"
-        )
+    check_weights(weights_file(folder), description)
     if threads:
         torch.set_num_threads(threads)
     network, _ = load_network(folder)

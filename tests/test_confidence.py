@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import tiny_training
 import torch
 from click.testing import CliRunner
 
@@ -22,7 +23,7 @@ from asmkit.confidence import (
     reliability,
 )
 from asmkit.datasets import SyntheticFaces, synthetic_faces
-from asmkit.nn import Recipe, build_network, load_network, resume, train, training
+from asmkit.nn import build_network, load_network, resume, train, training
 from asmkit.nn.augment import cover
 from asmkit.nn.checkpoint import read_tensors
 from asmkit.nn.data import LandmarkDataset
@@ -36,17 +37,8 @@ from asmkit.predictor import Prediction, Predictor
 Doubles = npt.NDArray[np.float64]
 both = pytest.mark.parametrize("likelihood", LIKELIHOODS)
 
-TINY = Recipe(
-    width=0.35,
-    input_size=32,
-    dropout=0.2,
-    epochs=2,
-    batch_size=8,
-    warmup_steps=2,
-    learning_rate=3e-3,
-    validation=0.3,
-    asm_components=4,
-    precision="float32",
+TINY = replace(
+    tiny_training.TINY, dropout=0.2, epochs=2, warmup_steps=2, validation=0.3, precision="float32"
 )
 SURE = {"confidence": "laplace", "confidence_epochs": 2}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
@@ -14,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tiny_training
 import torch
+from tiny_training import digest
 
 from asmkit.datasets import synthetic_faces
 from asmkit.nn import Recipe, epoch, train
@@ -25,16 +26,7 @@ from asmkit.nn.processes import Processes, choose_device
 pytestmark = pytest.mark.slow
 
 #: Three steps an epoch; drop-out would draw other numbers in each process.
-TINY = Recipe(
-    width=0.35,
-    input_size=32,
-    epochs=7,
-    batch_size=8,
-    warmup_steps=4,
-    dropout=0.0,
-    validation=0.2,
-    asm_components=4,
-)
+TINY = replace(tiny_training.TINY, epochs=7, dropout=0.0, learning_rate=2e-3)
 
 TRAIN = """
     import sys
@@ -91,10 +83,6 @@ def start(script: Path, *arguments: object, recipe: Recipe = TINY) -> subprocess
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_tensors(run / "model.safetensors")[0]
-
-
-def digest(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")

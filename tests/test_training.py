@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_training import TINY, digest
 
 import asmkit
 from asmkit.datasets import synthetic_faces
@@ -23,17 +23,6 @@ from asmkit.errors import FormatError
 from asmkit.nn import ASMAssistedLoss, Recipe, load_network, resume, train
 from asmkit.nn.checkpoint import read_tensors, write_tensors
 from asmkit.nn.schedule import learning_rate_at
-
-TINY = Recipe(
-    width=0.35,
-    input_size=32,
-    epochs=4,
-    batch_size=8,
-    warmup_steps=4,
-    learning_rate=3e-3,
-    validation=0.2,
-    asm_components=4,
-)
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +42,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the export, which takes longer than these trainings and has its own tests."""
     monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
-
-
-def digest(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_a_run_leaves_everything(run: Path) -> None:

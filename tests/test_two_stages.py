@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from tiny_training import digest
 
 import asmkit
 from asmkit.boxes import landmark_box
@@ -71,10 +71,6 @@ def _no_onnx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def tiny(data: Path, out: Path, recipe: Recipe = TINY, **options: Any) -> Path:
     return train(data, out, recipe, threads=1, progress=False, **options)
-
-
-def digest(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
 
 
 def log(run: Path) -> list[dict[str, Any]]:

@@ -141,12 +141,12 @@ class LandmarkDataset:
         """
         recipe, size = self.recipe, self.recipe.input_size
         face = self._face(index)
-        points, rotation = self.points[index], self.rotations[index]
+        points, box, rotation = self.points[index], self.boxes[index], self.rotations[index]
         new = None if rng is None else self._new_shape(index, rng)
         if new is not None:
             rotation = self._rotation_of(new.points, index)
-            points = new.points
-        to_crop = crop_transform(landmark_box(points)[None], size, recipe.margin)[0]
+            points, box = new.points, landmark_box(new.points)
+        to_crop = crop_transform(box[None], size, recipe.margin)[0]
         overlap = 1.0
         order: npt.NDArray[np.intp] | slice = slice(None)
         if rng is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, NamedTuple
 
@@ -11,8 +10,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from asmkit.boxes import landmark_box
-from asmkit.description import read_description, weights_file
-from asmkit.errors import FormatError
+from asmkit.description import check_weights, read_description, weights_file
 from asmkit.nn.checkpoint import TrainingState, read_tensors
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.networks import build_network, network_options
@@ -56,13 +54,7 @@ def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights 
         )
     path = weights_file(folder)
     tensors, _ = read_tensors(path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    if sha256 != description.get("sha256"):
-        raise FormatError(
-            f"{path}: its SHA-256 is not the one in model.json; the file is damaged or of another "
-            "training"
-        )
-    return Weights(tensors, sha256)
+    return Weights(tensors, check_weights(path, description))
 
 
 def initial_state(
