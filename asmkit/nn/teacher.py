@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,7 +152,8 @@ def teacher_of(
     folder = network_folder(teacher)
     description = read_description(folder)
     chosen = chosen_scheme(recipe, annotations)
-    _check_fit(teacher, description, recipe, len(annotations[0].points), chosen and chosen.name)
+    expected = (len(annotations[0].points), chosen.name if chosen else None)
+    _check_fit(os.fspath(teacher), description, recipe, expected)
     mirror = None
     if recipe.teacher_views == "flip":
         if chosen is None:
@@ -162,29 +163,24 @@ def teacher_of(
             )
         mirror = chosen.mirror
     sha256 = check_weights(weights_file(folder), description)
-    network, _ = load_network(Path(folder))
+    network, _ = load_network(folder)
     share = description["margin"] / recipe.margin
     return Teacher(network, sha256, description["input_size"], share, mirror)
 
 
 def _check_fit(
-    teacher: str | os.PathLike[str],
-    description: dict[str, object],
-    recipe: Recipe,
-    n_points: int,
-    scheme: str | None,
+    teacher: str, description: dict[str, Any], recipe: Recipe, expected: tuple[int, str | None]
 ) -> None:
     found = (description["n_points"], description["scheme"])
-    if found != (n_points, scheme):
+    if found != expected:
         raise ValueError(
-            f"teacher: {os.fspath(teacher)} finds {found[0]} points of the scheme {found[1]!r}, "
-            f"expected {n_points} of {scheme!r} as in the data"
+            f"teacher: {teacher} finds {found[0]} points of the scheme {found[1]!r}, "
+            f"expected {expected[0]} of {expected[1]!r} as in the data"
         )
     margin = description["margin"]
-    assert isinstance(margin, float)  # read_description made it one
     if margin > recipe.margin:
         raise ValueError(
-            f"teacher: {os.fspath(teacher)} looks into crops of margin {margin:g}, of which those "
+            f"teacher: {teacher} looks into crops of margin {margin:g}, of which those "
             f"of margin {recipe.margin:g} in the recipe show only a part; expected a margin of at "
             f"least {margin:g} in the recipe, or another teacher"
         )

@@ -131,7 +131,7 @@ def train(
     for name, path in (("others", others), ("start", start), ("teacher", teacher)):
         if path is not None:
             shipped = name != "others" and path in shipped_networks()
-            run[name] = path if shipped else str(Path(path).resolve())
+            run[name] = str(path if shipped else Path(path).resolve())
     folder = Path(out)
     with joined_processes(place) as processes:
         progress = progress and processes.writes
