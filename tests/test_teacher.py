@@ -170,13 +170,14 @@ def test_a_teacher_of_another_crop_answers_in_the_students(size: int, share: flo
 def test_a_teacher_that_looks_twice_is_mirror_equivariant() -> None:
     torch.manual_seed(0)
     network = lived_in(ASMNet(68, width=0.35))
+    torch.nn.init.normal_(network.landmark_head.weight)  # a new one answers almost 0
     images = torch.rand(2, 3, 48, 48) * 2 - 1
     teacher = Teacher(network, "", 40, 0.9, MIRROR)
     seen, mirrored = teacher.find(images), teacher.find(images.flip(3))
     swapped = seen[:, list(MIRROR)] * torch.tensor([-1.0, 1.0])
-    torch.testing.assert_close(mirrored, swapped, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mirrored, swapped, atol=1e-5, rtol=0)
     once = Teacher(network, "", 40, 0.9).find(images)
-    assert (once - seen).abs().max() > 1e-3
+    assert (once - seen).abs().max() > 1e-2
     assert not seen.requires_grad
 
 
