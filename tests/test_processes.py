@@ -22,11 +22,12 @@ from asmkit.nn import Recipe, epoch, train
 from asmkit.nn.checkpoint import TrainingState, read_tensors
 from asmkit.nn.data import Batch
 from asmkit.nn.processes import Processes, choose_device
+from asmkit.nn.teacher import Teacher
 
 pytestmark = pytest.mark.slow
 
 #: Three steps an epoch; drop-out would draw other numbers in each process.
-TINY = replace(tiny_training.TINY, epochs=7, dropout=0.0, learning_rate=2e-3)
+TINY = replace(tiny_training.TINY, epochs=7, dropout=0.0, learning_rate=2e-3, teacher_weight=0.5)
 
 TRAIN = """
     import sys
@@ -35,7 +36,7 @@ TRAIN = """
     from asmkit.nn import Recipe, resume, train
     from asmkit.nn.processes import Processes
 
-    data, out, gradients = sys.argv[1:]
+    data, out, gradients, teacher = sys.argv[1:]
     asmkit.nn.export.export_onnx = lambda *args: None
     average = Processes.average_step
 
@@ -49,7 +50,8 @@ TRAIN = """
     if data == "resume":
         resume(out, progress=False)
     else:
-        train(data, out, Recipe.read(out + ".toml"), threads=1, progress=False)
+        recipe = Recipe.read(out + ".toml")
+        train(data, out, recipe, threads=1, teacher=teacher, progress=False)
 """
 
 
@@ -65,6 +67,15 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("script") / "train.py"
     path.write_text(textwrap.dedent(TRAIN))
     return path
+
+
+@pytest.fixture(scope="module")
+def teacher(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recipe = replace(TINY, epochs=1, width=0.5, teacher_weight=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
+        out = tmp_path_factory.mktemp("teachers") / "wide"
+        return train(folder, out, recipe, threads=1, progress=False)
 
 
 def start(script: Path, *arguments: object, recipe: Recipe = TINY) -> subprocess.Popen[bytes]:
@@ -86,19 +97,27 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def together(folder: Path, script: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(
+    folder: Path, script: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A training on two processes, and its first gradients beside it."""
     out = tmp_path_factory.mktemp("runs") / "two"
-    assert start(script, folder, out, f"{out}.gradients").wait(timeout=300) == 0
+    assert start(script, folder, out, f"{out}.gradients", teacher).wait(timeout=300) == 0
     return out
 
 
 def test_two_processes_equal_one_that_sees_the_halves(
-    folder: Path, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    teacher: Path,
+    together: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first: list[torch.Tensor] = []
 
-    def in_halves(state: TrainingState, batch: Batch, recipe: Recipe, loss, alpha, stage):
+    def in_halves(
+        state: TrainingState, batch: Batch, recipe: Recipe, loss, alpha, stage, taught_by: Teacher
+    ):
         """A step on the mean gradient of both halves, each with batch statistics of its own."""
         network = state.network
         before = {name: b.clone() for name, b in network.named_buffers()}
@@ -108,8 +127,9 @@ def test_two_processes_equal_one_that_sees_the_halves(
             for name, buffer in network.named_buffers():
                 buffer.copy_(before[name])
             half = Batch(*(values[part::2] for values in batch))
-            output = network(epoch.as_input(torch.from_numpy(half.images)))
-            term = epoch._terms(output, half, recipe, loss, alpha, stage, ("face",))
+            images = epoch.as_input(torch.from_numpy(half.images))
+            output, found = network(images), taught_by.find(images)
+            term = epoch._terms(output, half, recipe, loss, alpha, stage, ("face",), found)
             network.zero_grad(set_to_none=True)
             term["loss"].backward()
             gradients.append([p.grad.clone() for p in network.parameters()])
@@ -130,7 +150,7 @@ def test_two_processes_equal_one_that_sees_the_halves(
 
     monkeypatch.setattr(epoch, "_step", in_halves)
     monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
-    alone = train(folder, tmp_path / "one", TINY, threads=1, progress=False)
+    alone = train(folder, tmp_path / "one", TINY, threads=1, teacher=teacher, progress=False)
     for ours, reference in zip(torch.load(f"{together}.gradients"), first, strict=True):
         assert (ours - reference).norm() <= 1e-5 * reference.norm()
     assert json.loads((together / "model.json").read_text())["trained"]["samples"] >= 20 * 8
@@ -141,10 +161,10 @@ def test_two_processes_equal_one_that_sees_the_halves(
 
 
 def test_a_killed_worker_costs_no_finished_epoch(
-    folder: Path, script: Path, tmp_path: Path, together: Path
+    folder: Path, script: Path, teacher: Path, tmp_path: Path, together: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = start(script, folder, out, tmp_path / "g")
+    process = start(script, folder, out, tmp_path / "g", teacher)
     deadline = time.monotonic() + 240
     while not (out / "log.jsonl").is_file() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -157,7 +177,7 @@ def test_a_killed_worker_costs_no_finished_epoch(
     done = len((out / "log.jsonl").read_text().splitlines())
     assert done >= 1
     assert not (out / "model.safetensors").exists()
-    assert start(script, "resume", out, tmp_path / "g").wait(timeout=300) == 0
+    assert start(script, "resume", out, tmp_path / "g", teacher).wait(timeout=300) == 0
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in log] == list(range(1, TINY.epochs + 1))
     assert digest(out) == digest(together)

@@ -21,6 +21,7 @@ _COMMANDS = {
     "smooth": "Write annotations smoothed by a shape model.",
     "pose": "Head pose of annotated faces.",
     "train": "Train a landmark network on a folder of annotated images.",
+    "average": "Average the weights of trained networks that began as one.",
     "evaluate": "Measure a trained network on annotated images.",
     "predict": "Find landmarks and head pose in photos.",
     "track": "Track faces through a video.",

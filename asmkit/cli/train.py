@@ -54,6 +54,12 @@ __all__ = ["command"]
     "name of a shipped one.",
 )
 @click.option(
+    "--teacher",
+    metavar="NETWORK",
+    help="Trained network for the same landmarks, a folder or a shipped one's name: what it finds "
+    "in each crop is one more target. Its weight: --set teacher_weight=1.",
+)
+@click.option(
     "--device",
     type=click.Choice(["cpu", "cuda"]),
     help="Where to compute. Default: on a GPU where there is one.",
@@ -71,6 +77,7 @@ def command(
     settings: tuple[str, ...],
     others: Path | None,
     start: str | None,
+    teacher: str | None,
     device: str | None,
     threads: int | None,
     quiet: bool,
@@ -88,6 +95,7 @@ def command(
       asmkit train --data faces/ --arch atpn --out runs/tracking
       asmkit train --resume runs/faces
       asmkit train --data hands/ --out runs/hands --epochs 60 --set rotation=10
+      asmkit train --data faces/ --out runs/small --teacher runs/wide --set teacher_weight=1
       torchrun --nproc-per-node 2 -m asmkit train --data faces/ --out runs/faces
     """
     if resume is not None:
@@ -112,6 +120,7 @@ def command(
                 threads=threads,
                 others=others,
                 start=start,
+                teacher=teacher,
                 device=device,
                 progress=bars,
             )

@@ -7,6 +7,7 @@ for _package in ("torch", "safetensors"):
 
 from asmkit.nn.asmnet import ASMNet  # noqa: E402 (after the check, which explains what is missing)
 from asmkit.nn.atpn import ATPN  # noqa: E402
+from asmkit.nn.averaging import average_networks, average_runs  # noqa: E402
 from asmkit.nn.export import export_onnx, load_network  # noqa: E402
 from asmkit.nn.losses import ASMAssistedLoss, alpha_at  # noqa: E402
 from asmkit.nn.mobilenet import MobileNetV2  # noqa: E402
@@ -23,6 +24,8 @@ __all__ = [
     "Recipe",
     "ShapeLayer",
     "alpha_at",
+    "average_networks",
+    "average_runs",
     "build_network",
     "export_onnx",
     "load_network",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -13,40 +14,35 @@ from asmkit.nn.data import Batch, batches, whole_batch
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop
 from asmkit.nn.losses import ASMAssistedLoss, scale_loss
 from asmkit.nn.preparation import Parts
+from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
 from asmkit.nn.schedule import Stage, learning_rate_at, stage_at
+from asmkit.nn.teacher import Teacher
 
-__all__ = ["train_epoch"]
+__all__ = ["forward", "set_mode", "stage_batches", "train_epoch"]
 
 
 def train_epoch(
-    state: TrainingState, parts: Parts, recipe: Recipe, loss: ASMAssistedLoss, alpha: float
+    state: TrainingState,
+    parts: Parts,
+    recipe: Recipe,
+    loss: ASMAssistedLoss,
+    alpha: float,
+    teacher: Teacher | None = None,
 ) -> dict[str, float]:
     """Run one epoch of optimiser steps; gives the mean of each term of the loss that can change."""
     stage = stage_at(state.epoch, recipe)
-    _set_mode(state.network, stage)
+    set_mode(state.network, stage)
     processes = state.processes
     per_epoch = len(parts.training) // whole_batch(parts.training, processes.count)
     first = stage.start * per_epoch
     sums: dict[str, float] = {}
-    share = recipe.negatives if stage.trains == "tasks" else 0.0
-    # What covers a face is seldom of one colour; the landmarks were not to learn it, doubt is.
-    covers = recipe.occlusion if stage.trains == "confidence" else 0.0
-    made = batches(
-        parts.training,
-        parts.model,
-        state.epoch,
-        negatives=share,
-        covers=covers,
-        part=processes.rank,
-        n_parts=processes.count,
-    )
-    for batch in made:
+    for batch in stage_batches(parts, recipe, stage, state.epoch, processes):
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
             slow = stage.trains == "tasks" and not group["tasks"]
             group["lr"] = rate * recipe.trunk_rate if slow else rate
-        terms = _step(state, batch, recipe, loss, alpha, stage)
+        terms = _step(state, batch, recipe, loss, alpha, stage, teacher)
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + float(value.detach()) / per_epoch
     means = torch.tensor(list(sums.values()), dtype=torch.float64, device=state.device)
@@ -60,6 +56,23 @@ def train_epoch(
     return {name: round(value, 6) for name, value in sums.items()} | {"lr": rate}
 
 
+def stage_batches(
+    parts: Parts, recipe: Recipe, stage: Stage, epoch: int, processes: Processes
+) -> Iterator[Batch]:
+    """The batches of an epoch of a stage, or one process's part of each."""
+    # What covers a face is seldom of one colour; the landmarks were not to learn it, doubt is.
+    covers = recipe.occlusion if stage.trains == "confidence" else 0.0
+    return batches(
+        parts.training,
+        parts.model,
+        epoch,
+        negatives=recipe.negatives if stage.trains == "tasks" else 0.0,
+        covers=covers,
+        part=processes.rank,
+        n_parts=processes.count,
+    )
+
+
 def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
     """Terms of the loss that nothing in a stage can change."""
     if network.tasks is None:
@@ -67,7 +80,7 @@ def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
     return () if stage.trains == "tasks" else ("pose", "face")
 
 
-def _set_mode(network: LandmarkNetwork, stage: Stage) -> None:
+def set_mode(network: LandmarkNetwork, stage: Stage) -> None:
     """In later stages the trunk keeps its statistics: in one, half of the crops show no face."""
     network.train(stage.trains == "landmarks")
     for name in ("tasks", "confidence"):
@@ -83,12 +96,17 @@ def _step(
     loss: ASMAssistedLoss,
     alpha: float,
     stage: Stage,
+    teacher: Teacher | None = None,
 ) -> dict[str, Tensor]:
-    images = torch.from_numpy(batch.images).to(state.device)
+    images = as_input(torch.from_numpy(batch.images).to(state.device))
     bfloat16 = _uses_bfloat16(recipe, state.device)
     with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
-        output = _forward(state.network, as_input(images), recipe, stage)
-    terms = _terms(output, batch, recipe, loss, alpha, stage, _untrained(state.network, stage))
+        output = forward(state.network, images, recipe, stage)
+        taught = None
+        if teacher is not None and _trains_landmarks(stage, recipe):
+            taught = teacher.find(images)
+    untrained = _untrained(state.network, stage)
+    terms = _terms(output, batch, recipe, loss, alpha, stage, untrained, taught)
     state.optimizer.zero_grad(set_to_none=True)
     terms["loss"].backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
     state.processes.average_step(state.network)
@@ -107,6 +125,7 @@ def _terms(
     alpha: float,
     stage: Stage,
     untrained: tuple[str, ...],
+    taught: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The loss of a stage, and what it is made of."""
     points, smoothed, angles, face = (
@@ -119,12 +138,21 @@ def _terms(
         return {"loss": scale_loss(output.points, output.log_scale, points, recipe.confidence)}
     if "pose" in untrained:
         angles = torch.full_like(angles, torch.nan)
-    terms = loss(output, points, smoothed, angles, alpha, face)._asdict()
+    if taught is None:
+        untrained = (*untrained, "teacher")
+    else:
+        # A crop without a face has no landmarks, whatever a teacher finds in it.
+        taught = taught.where(points.isfinite(), torch.nan)
+    terms = loss(output, points, smoothed, angles, alpha, face, taught)._asdict()
     kept = {name: value for name, value in terms.items() if name not in ("total", *untrained)}
     return {"loss": terms["total"], **kept}
 
 
-def _forward(
+def _trains_landmarks(stage: Stage, recipe: Recipe) -> bool:
+    return stage.trains == "landmarks" or (stage.trains == "tasks" and recipe.trunk_rate > 0)
+
+
+def forward(
     network: LandmarkNetwork, images: Tensor, recipe: Recipe, stage: Stage
 ) -> NetworkOutput:
     """What the stage trains, and no more than it takes."""

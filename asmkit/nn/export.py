@@ -25,7 +25,7 @@ from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
 from asmkit.shipped import network_folder
 
-__all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
+__all__ = ["Deployed", "export_onnx", "load_network", "write_described", "write_network"]
 
 #: Version of the description in ``model.json``.
 FORMAT = 1
@@ -70,12 +70,7 @@ def write_network(
     chosen: Scheme | None,
     trained: dict[str, Any],
 ) -> None:
-    """Write ``model.safetensors``, ``model.onnx`` and, last, ``model.json``.
-
-    The description comes last: a folder that has it is complete.
-    """
-    network = network.eval()
-    write_tensors(folder / "model.safetensors", network.state_dict(), {"arch": recipe.arch})
+    """Write the files of a network that was trained by a recipe, see :func:`write_described`."""
     description = {
         "format": FORMAT,
         "arch": recipe.arch,
@@ -91,10 +86,22 @@ def write_network(
         "pose (n, 3) yaw, pitch, roll in degrees (aflw)"
         + ("; face (n,) probability that the crop shows a face" if network.tasks else "")
         + ("; scale (n, n_points) expected errors in pixels" if network.confidence else ""),
-        "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
         "trained": trained,
     }
-    export_onnx(network, recipe.input_size, folder / "model.onnx", description)
+    write_described(folder, network, description)
+
+
+def write_described(folder: Path, network: LandmarkNetwork, description: dict[str, Any]) -> None:
+    """Write ``model.safetensors``, ``model.onnx`` and, last, ``model.json``.
+
+    The description, whose SHA-256 becomes that of these weights, comes last: a folder that has it
+    is complete.
+    """
+    network = network.eval()
+    path = folder / "model.safetensors"
+    write_tensors(path, network.state_dict(), {"arch": description["arch"]})
+    description = {**description, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    export_onnx(network, description["input_size"], folder / "model.onnx", description)
     with replacing(folder / "model.json") as temporary:
         temporary.write_text(json.dumps(description, indent=1) + "\n", "utf-8")
 

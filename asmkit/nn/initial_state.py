@@ -27,6 +27,8 @@ class Weights(NamedTuple):
 
     tensors: dict[str, Tensor]
     sha256: str
+    #: SHA-256 of the networks that it was itself started from, the oldest first
+    ancestors: tuple[str, ...] = ()
 
 
 def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights | None:
@@ -54,7 +56,8 @@ def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights 
         )
     path = weights_file(folder)
     tensors, _ = read_tensors(path)
-    return Weights(tensors, check_weights(path, description))
+    ancestors = description.get("trained", {}).get("ancestors", ())
+    return Weights(tensors, check_weights(path, description), tuple(ancestors))
 
 
 def initial_state(

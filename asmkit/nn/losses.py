@@ -13,6 +13,12 @@ With unsquared norms the minimiser is A while α > 1 and G once α < 1: a curric
 shapes to the real labels. The authors' published code squares the norm instead, which equals one
 squared loss to the blend (G + αA)/(1 + α) and never ends on the real labels: ``form="squared"``.
 
+With a teacher, a trained network that finds the points T in the same crops, a term is added in the
+same distance (not in that paper: Hinton, Vinyals, Dean, "Distilling the knowledge in a neural
+network", arXiv 1503.02531, add a loss against a teacher's answers to the one against the labels)::
+
+    L_teacher = 1/(N n) Σ ‖T − P‖₂           with the weight ``teacher_weight``
+
 The scales of the errors (:mod:`asmkit.confidence`) have a loss of their own, which is all that
 their stage of a training has.
 """
@@ -65,6 +71,7 @@ class LossTerms(NamedTuple):
     asm: Tensor
     pose: Tensor
     face: Tensor
+    teacher: Tensor
 
 
 class ASMAssistedLoss(nn.Module):
@@ -81,10 +88,16 @@ class ASMAssistedLoss(nn.Module):
         of the squared difference of the matrices, which for small errors is the same.
     face_weight : float
         Weight of the cross entropy of face or not, the tracking task of ATPN.
+    teacher_weight : float
+        Weight of the distance to a teacher's points, where there are any.
     """
 
     def __init__(
-        self, form: str = "printed", pose_weight: float = 0.5, face_weight: float = 1.0
+        self,
+        form: str = "printed",
+        pose_weight: float = 0.5,
+        face_weight: float = 1.0,
+        teacher_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if form not in ("printed", "squared"):
@@ -92,6 +105,7 @@ class ASMAssistedLoss(nn.Module):
         self.form = form
         self.pose_weight = pose_weight
         self.face_weight = face_weight
+        self.teacher_weight = teacher_weight
 
     def forward(
         self,
@@ -101,6 +115,7 @@ class ASMAssistedLoss(nn.Module):
         angles: Tensor,
         alpha: float,
         face: Tensor | None = None,
+        taught: Tensor | None = None,
     ) -> LossTerms:
         """Compare a prediction with its targets.
 
@@ -117,6 +132,8 @@ class ASMAssistedLoss(nn.Module):
             Weight of the smoothed points, from :func:`alpha_at`.
         face : Tensor, (n,), optional
             1 for a face, 0 for none, NaN where neither is right to say.
+        taught : Tensor, (n, n_points, 2), optional
+            A teacher's points T, in the units of the prediction; NaN where they are not to count.
         """
         mse = self._distance(output.points, points)
         asm = self._distance(output.points, smoothed)
@@ -125,7 +142,11 @@ class ASMAssistedLoss(nn.Module):
         if output.face is not None and face is not None:
             seen = _masked_cross_entropy(output.face, face)
         total = mse + alpha * asm + self.pose_weight * pose + self.face_weight * seen
-        return LossTerms(total, mse, asm, pose, seen)
+        teacher = torch.zeros_like(mse)
+        if taught is not None:
+            teacher = self._distance(output.points, taught)
+            total = total + self.teacher_weight * teacher
+        return LossTerms(total, mse, asm, pose, seen, teacher)
 
     def _distance(self, predicted: Tensor, target: Tensor) -> Tensor:
         known = target.isfinite().all(-1)

@@ -17,7 +17,7 @@ from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.splits import validation_part
 
-__all__ = ["Parts", "check_network", "prepare", "read_annotations"]
+__all__ = ["Parts", "check_network", "chosen_scheme", "prepare", "read_annotations"]
 
 
 class Parts(NamedTuple):
@@ -48,7 +48,7 @@ def check_network(
     ------
     ValueError
     """
-    chosen = _scheme(recipe, annotations)
+    chosen = chosen_scheme(recipe, annotations)
     options = network_options(recipe, chosen)
     network = build_network(recipe.arch, len(annotations[0].points), **options)
     if (recipe.confidence == "none") != (recipe.confidence_epochs == 0):
@@ -82,7 +82,7 @@ def prepare(
     others: str | os.PathLike[str] | None = None,
 ) -> Parts:
     """Data sets to train on and to watch, every image decoded, and the shape model of the first."""
-    chosen = _scheme(recipe, annotations)
+    chosen = chosen_scheme(recipe, annotations)
     without_faces = other_images(Path(others)) if others is not None else []
     held_out = validation_part([a.name for a in annotations], recipe.validation)
     if held_out.all():
@@ -108,6 +108,7 @@ def prepare(
     return Parts(chosen, training, validation, model)
 
 
-def _scheme(recipe: Recipe, annotations: Sequence[Annotation]) -> Scheme | None:
+def chosen_scheme(recipe: Recipe, annotations: Sequence[Annotation]) -> Scheme | None:
+    """The landmark scheme of a training, if it has one."""
     n_points = len(annotations[0].points)
     return scheme_of(n_points) if recipe.scheme == "auto" else scheme(recipe.scheme)

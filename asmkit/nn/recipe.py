@@ -31,6 +31,7 @@ _CHOICES = {
     "asm_align": ("similarity", "box"),
     "loss_form": ("printed", "squared"),
     "confidence": ("none", *LIKELIHOODS),
+    "teacher_views": ("plain", "flip"),
     "precision": ("auto", "float32", "bfloat16"),
     **ATPN_CHOICES,
 }
@@ -90,6 +91,11 @@ class Recipe:
     pose_weight: float = 0.5
     #: weight of the cross entropy of face or not
     face_weight: float = 1.0
+    #: weight of the distance to the landmarks that a trained network finds in the same crop, beside
+    #: that to the annotated ones; above 0 with a teacher, and only then
+    teacher_weight: float = 0.0
+    #: "plain", or "flip": the mean of what the teacher finds in the crop and in its mirror image
+    teacher_views: str = "plain"
     #: frame of the shape model: "similarity", or "box" as in the paper
     asm_align: str = "similarity"
     #: modes of the smoothed targets: a count, or a share of the variance

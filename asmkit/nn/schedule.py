@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from asmkit.nn.recipe import Recipe
 
-__all__ = ["Stage", "learning_rate_at", "stage_at"]
+__all__ = ["Stage", "learning_rate_at", "stage_at", "stages_of"]
 
 
 class Stage(NamedTuple):
@@ -21,19 +21,24 @@ class Stage(NamedTuple):
     trains: str
 
 
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages of a training, in order, without those of no epoch."""
+    stages = [
+        Stage(0, recipe.epochs, "landmarks"),
+        Stage(recipe.epochs, recipe.head_epochs, "tasks"),
+        Stage(recipe.epochs + recipe.head_epochs, recipe.confidence_epochs, "confidence"),
+    ]
+    return [stage for stage in stages if stage.epochs]
+
+
 def stage_at(epoch: int, recipe: Recipe) -> Stage:
     """The stage to which an epoch, counted from 0, belongs."""
-    start = 0
-    stages = (
-        ("landmarks", recipe.epochs),
-        ("tasks", recipe.head_epochs),
-        ("confidence", recipe.confidence_epochs),
-    )
-    for trains, epochs in stages:
-        if epoch < start + epochs:
-            return Stage(start, epochs, trains)
-        start += epochs
-    raise ValueError(f"epoch: got {epoch}, expected below {start}, where the training ends")
+    end = 0
+    for stage in stages_of(recipe):
+        end = stage.start + stage.epochs
+        if epoch < end:
+            return stage
+    raise ValueError(f"epoch: got {epoch}, expected below {end}, where the training ends")
 
 
 def learning_rate_at(step: int, total: int, recipe: Recipe) -> float:

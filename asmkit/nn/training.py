@@ -47,7 +47,9 @@ from asmkit.nn.preparation import Parts, check_network, prepare, read_annotation
 from asmkit.nn.processes import Processes, choose_device, joined_processes
 from asmkit.nn.recipe import Recipe
 from asmkit.nn.schedule import stage_at
+from asmkit.nn.teacher import Teacher, teacher_of
 from asmkit.nn.validation import validate
+from asmkit.shipped import shipped_networks
 
 __all__ = ["averaged_network", "keep_freed_memory", "resume", "train"]
 
@@ -66,6 +68,7 @@ def train(
     threads: int | None = None,
     others: str | os.PathLike[str] | None = None,
     start: str | os.PathLike[str] | None = None,
+    teacher: str | os.PathLike[str] | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -96,6 +99,10 @@ def train(
         names and shapes agree (with other landmarks, all but the last layers). With
         ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained;
         with ``head_epochs = 0`` too, or for any network, only ``confidence``.
+    teacher : path or str, optional
+        Folder or name of a trained network of any architecture, for the same landmarks. What it
+        finds in each augmented crop is one more target, with the recipe's ``teacher_weight``, and
+        ``teacher_views``. Its crops may be of another size, and of a smaller margin.
     device : {"cpu", "cuda"}, optional
         Where to compute; by default on a GPU where there is one. Results of a GPU differ in their
         last digits from run to run.
@@ -116,13 +123,15 @@ def train(
     annotations = read_annotations(data)
     check_network(recipe, annotations, others)  # fail before any work
     weights = weights_of(start, recipe)
+    taught_by = teacher_of(teacher, recipe, annotations)
     place = choose_device(device)
     threads = threads or torch.get_num_threads()
     source = None if not isinstance(data, str | os.PathLike) else str(Path(data).resolve())
     run = {"data": source, "threads": threads, "device": place.type}
-    for name, path in (("others", others), ("start", start)):
+    for name, path in (("others", others), ("start", start), ("teacher", teacher)):
         if path is not None:
-            run[name] = str(Path(path).resolve())
+            shipped = name != "others" and path in shipped_networks()
+            run[name] = str(path if shipped else Path(path).resolve())
     folder = Path(out)
     with joined_processes(place) as processes:
         progress = progress and processes.writes
@@ -134,7 +143,8 @@ def train(
             _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
             _write_shape_model(folder / _SHAPE_MODEL, parts)
         processes.wait()
-        return _run(_Work(parts, recipe, folder, threads, weights, place, processes), progress)
+        work = _Work(parts, recipe, folder, threads, weights, taught_by, place, processes)
+        return _run(work, progress)
 
 
 def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
@@ -152,7 +162,7 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     FileNotFoundError
         When ``out`` is no folder of a training.
     ValueError
-        When the data has changed.
+        When the data has changed, or the network that it started from, or its teacher.
     """
     folder = Path(out)
     if not (folder / _RUN).is_file() or not (folder / "recipe.toml").is_file():
@@ -163,15 +173,18 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     recipe = Recipe.read(folder / "recipe.toml")
     place = choose_device(run["device"])
     weights = weights_of(run["start"], recipe)
+    annotations = read_annotations(run["data"])
+    taught_by = teacher_of(run["teacher"], recipe, annotations)
     with joined_processes(place) as processes:
         progress = progress and processes.writes
-        parts = prepare(read_annotations(run["data"]), recipe, progress, run["others"])
+        parts = prepare(annotations, recipe, progress, run["others"])
         if processes.writes:
             sync_folder(folder)
             if not (folder / _SHAPE_MODEL).is_file():
                 _write_shape_model(folder / _SHAPE_MODEL, parts)
         processes.wait()
-        work = _Work(parts, recipe, folder, run["threads"], weights, place, processes)
+        threads = run["threads"]
+        work = _Work(parts, recipe, folder, threads, weights, taught_by, place, processes)
         return _run(work, progress)
 
 
@@ -183,6 +196,7 @@ def _read_run(path: Path) -> dict[str, Any]:
             "threads": int(run["threads"]),
             "others": run.get("others"),
             "start": run.get("start"),
+            "teacher": run.get("teacher"),
             "device": run["device"],
         }
     except (ValueError, KeyError, TypeError) as error:
@@ -197,12 +211,13 @@ class _Work(NamedTuple):
     folder: Path
     threads: int
     weights: Weights | None
+    teacher: Teacher | None
     device: torch.device
     processes: Processes
 
 
 def _run(work: _Work, progress: bool) -> Path:
-    parts, recipe, folder, threads, weights, device, processes = work
+    parts, recipe, folder, threads, weights, teacher, device, processes = work
     keep_freed_memory()
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -214,19 +229,24 @@ def _run(work: _Work, progress: bool) -> Path:
         "data": parts.training.fingerprint,
         "threads": threads,
         "start": weights.sha256 if weights else None,
+        "teacher": teacher.sha256 if teacher else None,
         "device": device.type,
         "processes": processes.count,
     }
     if (folder / _CHECKPOINT).is_file():
         load_state(folder / _CHECKPOINT, state, record)
-    loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
+    if teacher is not None:
+        teacher.to(device)
+    loss = ASMAssistedLoss(
+        recipe.loss_form, recipe.pose_weight, recipe.face_weight, recipe.teacher_weight
+    )
     board = _tensorboard(folder, state.epoch) if processes.writes else None
     epochs = recipe.epochs + recipe.head_epochs + recipe.confidence_epochs
     with tqdm(
         total=epochs, initial=state.epoch, disable=not progress, unit="epoch", desc="training"
     ) as bar:
         while state.epoch < epochs:
-            row = _one_epoch(state, parts, recipe, loss)
+            row = _one_epoch(state, parts, recipe, loss, teacher)
             state.history.append(row)
             save_state(folder / _CHECKPOINT, state, record)
             if processes.writes:
@@ -237,6 +257,10 @@ def _run(work: _Work, progress: bool) -> Path:
             bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k in ("loss", "nme")})
     if processes.writes:
         network, summary = averaged_network(state).cpu(), _summary(parts, state)
+        if weights is not None:
+            summary["ancestors"] = [*weights.ancestors, weights.sha256]
+        if teacher is not None:
+            summary["teacher"] = teacher.sha256
         if recipe.confidence != "none":
             held_out = parts.validation
             summary["calibration"] = (
@@ -248,7 +272,11 @@ def _run(work: _Work, progress: bool) -> Path:
 
 
 def _one_epoch(
-    state: TrainingState, parts: Parts, recipe: Recipe, loss: ASMAssistedLoss
+    state: TrainingState,
+    parts: Parts,
+    recipe: Recipe,
+    loss: ASMAssistedLoss,
+    teacher: Teacher | None,
 ) -> dict[str, Any]:
     """Train one epoch; gives its row of the log."""
     started = time.perf_counter()
@@ -260,7 +288,7 @@ def _one_epoch(
         # Counted from here: an average as slow as the first stage left it would hold the heads at
         # their random start (0.4 of it after the 900 steps of the shipped recipe).
         state.average.n_averaged.zero_()
-    terms = train_epoch(state, parts, recipe, loss, alpha)
+    terms = train_epoch(state, parts, recipe, loss, alpha, teacher)
     state.epoch += 1
     row: dict[str, Any] = {"epoch": state.epoch, "alpha": alpha, **terms}
     done = state.epoch - stage.start
