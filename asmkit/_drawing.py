@@ -16,4 +16,5 @@ SHIFT = 4
 def fixed(points: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.int32]:
     """Points in units of 2⁻⁴ pixel, kept within what OpenCV can count."""
     bounded = np.clip(points, -10_000, 10_000)
-    return np.round(bounded * (1 << SHIFT)).astype(np.int32)
+    units: npt.NDArray[np.int32] = np.round(bounded * (1 << SHIFT)).astype(np.int32)
+    return units

@@ -45,7 +45,7 @@ def mean_in_boxes(mean: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
     """
     shape = as_points(mean, "mean", n_dims=2).astype(np.float64)
     given = np.atleast_2d(np.asarray(boxes, dtype=np.float64))
-    lost = np.isnan(given).all(axis=-1)
+    lost = np.asarray(np.isnan(given).all(axis=-1))
     known = as_boxes(np.where(lost[..., None], 0.0, given))
     own = landmark_box(shape)
     # A mean without width, or height, goes to the middle.

@@ -36,8 +36,8 @@ _MARGIN = 1.25
 _REACH = 0.4
 
 _GROUND: Colour = (24, 24, 24)
-_TEXT: Colour = (240, 240, 240)
-_DIM: Colour = (170, 170, 170)
+_TEXT: Colour = (255, 255, 255)
+_DIM: Colour = (200, 200, 200)
 # Green and magenta differ in brightness as well as in hue, on skin and on grey.
 _TRUE: Colour = (90, 255, 120)
 _FOUND: Colour = (255, 60, 220)

@@ -47,9 +47,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network in a folder of its own, with a shape model of its own."""
     folder = tmp_path_factory.mktemp("runs") / "other"
     shutil.copytree(network_folder(NAME), folder)
-    asmkit.ShapeModel(2).fit(synthetic_faces(4, 5, size=32).points).save(
-        folder / "shape_model.npz"
-    )
+    asmkit.ShapeModel(2).fit(synthetic_faces(4, 5, size=32).points).save(folder / "shape_model.npz")
     return folder
 
 
