@@ -36,6 +36,8 @@ _MARGIN = 1.25
 _REACH = 0.4
 
 _GROUND: Colour = (24, 24, 24)
+#: Where a picture reaches beyond its image.
+_BEYOND: Colour = (52, 52, 52)
 _TEXT: Colour = (255, 255, 255)
 _DIM: Colour = (200, 200, 200)
 # Green and magenta differ in brightness as well as in hue, on skin and on grey.
@@ -233,6 +235,7 @@ def _picture(
 ) -> Image:
     matrix = _crop_around(true, found, name)
     picture = crop(image, matrix, PICTURE)
+    picture[_beyond(image, matrix)] = _BEYOND
     if np.isfinite(box).all():
         first, last = fixed(apply_affine(matrix, [box[:2], box[:2] + box[2:]])).tolist()
         cv2.rectangle(picture, first, last, _BOX, 1, cv2.LINE_AA, SHIFT)
@@ -249,6 +252,16 @@ def _picture(
         for point in fixed(shape[np.isfinite(shape).all(axis=1)]).tolist():
             cv2.circle(picture, point, 2 << SHIFT, colour, -1, cv2.LINE_AA, SHIFT)
     return picture
+
+
+def _beyond(image: Image, matrix: Doubles) -> npt.NDArray[np.bool_]:
+    """Pixels of a picture that show nothing of the image, whose border would be smeared there."""
+    height, width = image.shape[:2]
+    first, last = apply_affine(matrix, [[-0.5, -0.5], [width - 0.5, height - 0.5]])
+    at = np.arange(PICTURE)[:, None]
+    inside = ((at >= first) & (at <= last)).T
+    beyond: npt.NDArray[np.bool_] = ~(inside[1][:, None] & inside[0])
+    return beyond
 
 
 def _crop_around(true: Doubles, found: Doubles, name: str) -> Doubles:

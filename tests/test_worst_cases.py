@@ -94,6 +94,18 @@ def test_points_are_drawn_where_they_are() -> None:
     np.testing.assert_allclose(first - true, scale * np.array([25, 50]), atol=1)
 
 
+def test_beyond_the_border_there_is_nothing_of_the_image() -> None:
+    """The true square reaches from the left edge of the image to half its width."""
+    image = np.full((100, 100, 3), 200, np.uint8)
+    points = np.array([[0.0, 30.0], [50.0, 80.0]])
+    sheet = draw_worst_cases([image], [points], [points], [0.2])
+    shown = picture(sheet, lay_out([0.2], ["0"])[0])
+    edge = (PICTURE - 1) / 2 - 25.5 * PICTURE / (1.25 * 50)
+    lit = (shown[4, :, 0] == 200).nonzero()[0]
+    assert (lit.min(), lit.max()) == (int(np.ceil(edge)), PICTURE - 1)
+    assert (shown[:, : lit.min()] != 200).all()
+
+
 def test_lines_and_boxes_are_drawn_when_given() -> None:
     image, errors = np.full((60, 60, 3), 60, np.uint8), [0.2]
     plain = draw_worst_cases([image], [SQUARE], [SQUARE + 1], errors)
