@@ -33,10 +33,12 @@ if TYPE_CHECKING:
         slide_semilandmarks,
     )
     from asmkit.annotations import Annotation, read, read_shapes, write
+    from asmkit.baseline import mean_in_boxes
     from asmkit.box_calibration import BoxCalibration, calibrate_box
     from asmkit.confidence import calibration_error, doubt_outliers
     from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
+    from asmkit.error_table import write_errors
     from asmkit.errors import FormatError, MissingExtraError
     from asmkit.evaluation import Evaluation, evaluate
     from asmkit.focal import FocalEstimate, estimate_focal
@@ -58,6 +60,7 @@ if TYPE_CHECKING:
     from asmkit.tracking import TrackedFace, TrackedFrame, track
     from asmkit.video import open_frames, write_video
     from asmkit.warp import warp_to_shape
+    from asmkit.worst_cases import draw_worst_cases
 
 _MODULE_OF = {
     "Affine": "alignment",
@@ -99,6 +102,7 @@ _MODULE_OF = {
     "compactness": "quality",
     "detect_faces": "detection",
     "doubt_outliers": "confidence",
+    "draw_worst_cases": "worst_cases",
     "estimate_focal": "focal",
     "evaluate": "evaluation",
     "face_reference": "pose",
@@ -108,6 +112,7 @@ _MODULE_OF = {
     "generalized_procrustes": "alignment",
     "get_num_threads": "threads",
     "load": "predictor",
+    "mean_in_boxes": "baseline",
     "nme": "metrics",
     "open_frames": "video",
     "pose_mae": "metrics",
@@ -129,6 +134,7 @@ _MODULE_OF = {
     "track": "tracking",
     "warp_to_shape": "warp",
     "write": "annotations",
+    "write_errors": "error_table",
     "write_tracks": "track_files",
     "write_video": "video",
 }
@@ -176,6 +182,7 @@ __all__ = [
     "datasets",
     "detect_faces",
     "doubt_outliers",
+    "draw_worst_cases",
     "estimate_focal",
     "evaluate",
     "face_reference",
@@ -185,6 +192,7 @@ __all__ = [
     "generalized_procrustes",
     "get_num_threads",
     "load",
+    "mean_in_boxes",
     "nme",
     "nn",
     "open_frames",
@@ -208,6 +216,7 @@ __all__ = [
     "track",
     "warp_to_shape",
     "write",
+    "write_errors",
     "write_tracks",
     "write_video",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["new_folder", "replacing"]
+__all__ = ["check_writable", "new_folder", "replacing"]
 
 
 @contextmanager
@@ -37,6 +37,16 @@ def replacing(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise at once what :func:`replacing` would raise after the work; leaves nothing behind."""
+    with suppress(_EnoughError), replacing(path, durable=False):
+        raise _EnoughError
+
+
+class _EnoughError(Exception):
+    """Ends :func:`replacing` before anything takes the place of the file."""
 
 
 @contextmanager

@@ -55,6 +55,11 @@ class Evaluation:
     confidence : ndarray (n, n_points)
         How sure each landmark was, see :attr:`asmkit.Prediction.confidence`; NaN for a missed face
         or from a network without a confidence head.
+    boxes : ndarray (n, 4)
+        The boxes that were looked into; NaN for a missed face.
+    nme_by_group : dict of str to ndarray (n,)
+        Normalised mean error of each named part of each face, as :attr:`nme`; NaN where the truth
+        of a part is missing. Empty for landmarks of no known scheme.
     """
 
     points: Doubles
@@ -62,6 +67,8 @@ class Evaluation:
     nme: Doubles
     summary: dict[str, Any]
     confidence: Doubles
+    boxes: Doubles
+    nme_by_group: dict[str, Doubles]
 
 
 def evaluate(
@@ -117,6 +124,7 @@ def evaluate(
     pose = np.full((len(truth), 3), np.nan)
     confidence = np.full(truth.shape[:2], np.nan)
     correct = np.zeros(truth.shape[:2], bool)
+    looked = np.full((len(truth), 4), np.nan)
     for row, annotation in enumerate(
         tqdm(annotations, "evaluating", disable=not progress, leave=False)
     ):
@@ -126,6 +134,7 @@ def evaluate(
         found = true_box if boxes == "truth" else _nearest(as_boxes(detect(image)), true_box)
         prediction = predictor.predict(image, found, flip=flip, passes=passes)
         if len(found):
+            looked[row] = found[0]
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
             confidence[row] = prediction.confidence[0]
             away = np.linalg.norm(points[row] - truth[row], axis=1)
@@ -139,14 +148,14 @@ def evaluate(
     if stated.any():
         error = calibration_error(confidence[stated], correct[stated])
         summary["calibration_error"] = _percent(error)
+    groups = nme_by_group(points, truth, normalizer, chosen) if chosen else {}
     if chosen:
-        groups = nme_by_group(points, truth, normalizer, chosen)
         seen = np.isfinite(errors)
         summary["nme_by_group"] = {
             name: _percent(values[seen].mean()) if seen.any() else None
             for name, values in groups.items()
         }
-    return Evaluation(points, pose, errors, summary, confidence)
+    return Evaluation(points, pose, errors, summary, confidence, looked, groups)
 
 
 def _truth(predictor: Predictor, annotations: Sequence[Annotation]) -> Doubles:

@@ -130,13 +130,23 @@ def write_image(path: str | os.PathLike[str], image: npt.ArrayLike) -> None:
         When ``image`` is not ``(height, width, 3)`` uint8, or the suffix is of no known format.
     """
     path, pixels = Path(path), as_image(image)
-    if not path.suffix or not cv2.haveImageWriter(str(path)):
-        raise ValueError(
-            f"{path}: no image format has the suffix {path.suffix!r}; use .png or .jpg"
-        )
+    check_image_suffix(path)
     _, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(pixels[..., ::-1]))
     with replacing(path, durable=False) as temporary:
         temporary.write_bytes(encoded.tobytes())
+
+
+def check_image_suffix(path: str | os.PathLike[str]) -> None:
+    """Check that :func:`write_image` knows the format that the suffix names.
+
+    Raises
+    ------
+    ValueError
+        When it does not.
+    """
+    suffix = Path(path).suffix
+    if not suffix or not cv2.haveImageWriter(os.fspath(path)):
+        raise ValueError(f"{path}: no image format has the suffix {suffix!r}; use .png or .jpg")
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -16,12 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from asmkit._check import as_points
+from asmkit._drawing import SHIFT, fixed
 from asmkit._extras import require
 from asmkit._files import replacing
 from asmkit.boxes import landmark_box
 from asmkit.confidence import calibration_error, reliability
 from asmkit.images import as_image
-from asmkit.metrics import auc, ced
+from asmkit.metrics import auc, ced, failure_rate
 from asmkit.schemes import Contour, scheme_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from asmkit.tracking import TrackedFrame
 
 __all__ = [
+    "check_figure_suffix",
     "contact_sheet",
     "draw_landmarks",
     "draw_prediction",
@@ -74,11 +76,25 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     ValueError
         For a suffix that matplotlib cannot write.
     """
-    suffix = Path(path).suffix
-    if suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
-        raise ValueError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .pdf")
+    check_figure_suffix(path)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
+
+
+def check_figure_suffix(path: str | os.PathLike[str]) -> None:
+    """Check that :func:`save_figure` knows the format that the suffix names.
+
+    Raises
+    ------
+    ValueError
+        When it does not.
+    MissingExtraError
+        Without matplotlib.
+    """
+    suffix = Path(path).suffix
+    formats = require("matplotlib.backend_bases", "plot").FigureCanvasBase.filetypes
+    if suffix[1:].lower() not in formats:
+        raise ValueError(f"{path}: no picture format has the suffix {suffix!r}; use .png or .pdf")
 
 
 def plot_modes(model: ShapeModel, n_modes: int = 4, deviations: float = 3.0) -> Figure:
@@ -142,33 +158,63 @@ def _closed(contour: Contour) -> list[int]:
     return [*indices, indices[0]] if contour.closed else indices
 
 
-def plot_ced(curves: Mapping[str, npt.ArrayLike], threshold: float = 0.08) -> Figure:
-    """Draw cumulative error distributions.
+def plot_ced(
+    curves: Mapping[str, npt.ArrayLike],
+    threshold: float = 0.08,
+    *,
+    baselines: Mapping[str, npt.ArrayLike] | None = None,
+    normalizer: str | None = None,
+) -> Figure:
+    """Draw cumulative error distributions, exactly: a step at every error.
 
     Parameters
     ----------
     curves : mapping of str to array_like (n,)
         Label → NME of each face as a fraction; infinite for a face that was not found.
     threshold : float
-        Right end of the plot, and of the area given in the legend.
+        Right end of the plot. The legend gives the area under each curve up to there (AUC) and the
+        share of the faces beyond (FR), see :func:`asmkit.auc` and :func:`asmkit.failure_rate`.
+    baselines : mapping of str to array_like (n,), optional
+        The same of what the curves are compared with, drawn grey and dashed.
+    normalizer : str, optional
+        What divided the errors, for the horizontal axis.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        When there is no curve, or one has no error or holds NaN.
     """
-    figure = _figure(6, 3.8 + 0.2 * len(curves))
+    if not curves:
+        raise ValueError("curves: got none, expected at least one label with its errors")
+    compared = baselines or {}
+    figure = _figure(6, 3.8 + 0.2 * (len(curves) + len(compared)))
     axis = figure.subplots()
-    grid = np.linspace(0, threshold, 400)
     for label, errors in curves.items():
-        area = auc(errors, threshold)
-        axis.plot(100 * grid, 100 * ced(errors, grid), label=f"{label} (AUC {area:.3f})")
-    axis.set_xlabel("normalised mean error, %")
+        _plot_steps(axis, label, errors, threshold)
+    for number, (label, errors) in enumerate(compared.items()):
+        dashes = (0, (4 + 3 * number, 2))
+        _plot_steps(axis, label, errors, threshold, color="0.5", linestyle=dashes)
+    axis.set_xlabel(f"normalised mean error, % of {normalizer or 'the normalising distance'}")
     axis.set_ylabel("faces, %")
     axis.set_xlim(0, 100 * threshold)
     axis.set_ylim(0, 100)
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
     return figure
+
+
+def _plot_steps(
+    axis: Axes, label: str, errors: npt.ArrayLike, threshold: float, **style: Any
+) -> None:
+    area, failures = auc(errors, threshold), failure_rate(errors, threshold)
+    known = np.asarray(errors, dtype=np.float64)
+    at = np.concatenate([[0.0], np.unique(known[known <= threshold]), [threshold]])
+    text = f"{label} (AUC {area:.3f}, FR {100 * failures:.1f} %)"
+    axis.step(100 * at, 100 * ced(known, at), where="post", label=text, **style)
 
 
 #: What the vertical axes of :func:`plot_quality` say.
@@ -334,24 +380,15 @@ def draw_landmarks(
     for contour in contours:
         line = shape[_closed(contour)]
         if np.isfinite(line).all():
-            cv2.polylines(canvas, [_fixed(line)], False, colour, radius, cv2.LINE_AA, _SHIFT)
+            cv2.polylines(canvas, [fixed(line)], False, colour, radius, cv2.LINE_AA, SHIFT)
     stated = np.full(len(shape), np.nan) if confidence is None else np.asarray(confidence)
     sure = np.nan_to_num(stated, nan=1.0)[:, None]
     colours = np.rint(sure * _POINT + (1 - sure) * _UNSURE)
     for point, ink in zip(shape, colours.tolist(), strict=True):
         if np.isfinite(point).all():
-            x, y = _fixed(point).tolist()
-            cv2.circle(canvas, (x, y), radius << _SHIFT, ink, -1, cv2.LINE_AA, _SHIFT)
+            x, y = fixed(point).tolist()
+            cv2.circle(canvas, (x, y), radius << SHIFT, ink, -1, cv2.LINE_AA, SHIFT)
     return canvas
-
-
-#: OpenCV draws at fractions of a pixel: coordinates are integers of 2⁻⁴ pixel.
-_SHIFT = 4
-
-
-def _fixed(points: Doubles) -> npt.NDArray[np.int32]:
-    bounded = np.clip(points, -10_000, 10_000)
-    return np.round(bounded * (1 << _SHIFT)).astype(np.int32)
 
 
 def draw_prediction(
@@ -400,8 +437,8 @@ def draw_tracks(
 
 def _draw_box(canvas: Image, box: Doubles, colour: tuple[int, int, int]) -> None:
     thick = max(1, round(float(max(box[2:])) / 250))
-    first, second = _fixed(np.array([box[:2], box[:2] + box[2:]])).tolist()
-    cv2.rectangle(canvas, first, second, colour, thick, cv2.LINE_AA, _SHIFT)
+    first, second = fixed(np.array([box[:2], box[:2] + box[2:]])).tolist()
+    cv2.rectangle(canvas, first, second, colour, thick, cv2.LINE_AA, SHIFT)
 
 
 def _angles(pose: Doubles) -> str:

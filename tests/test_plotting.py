@@ -73,7 +73,30 @@ def test_a_curve_is_the_share_of_faces_below_each_error() -> None:
         assert y == 25 * sum(100 * error <= x for error in errors)
     assert not that[:, 1].any()
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == [f"this (AUC {asmkit.auc(errors, 0.06):.3f})", "that (AUC 0.000)"]
+    # (0.05 + 0.03 + 0.01) / 4 / 0.06 of the area; one face in four beyond
+    assert labels == ["this (AUC 0.375, FR 25.0 %)", "that (AUC 0.000, FR 100.0 %)"]
+    steps = [[0, 0], [1, 25], [3, 50], [5, 75], [6, 75]]
+    np.testing.assert_allclose(this, steps, rtol=1e-12)
+    assert {line.get_drawstyle() for line in figure.axes[0].lines} == {"steps-post"}
+
+
+def test_baselines_are_drawn_apart_from_the_curves() -> None:
+    figure = plot_ced(
+        {"net": [0.01]}, baselines={"mean": [0.02]}, normalizer="box-size", threshold=0.04
+    )
+    net, mean = figure.axes[0].lines
+    assert (net.get_linestyle(), mean.get_linestyle()) == ("-", "--")
+    assert net.get_color() != mean.get_color() == "0.5"
+    assert figure.axes[0].get_xlabel().endswith("box-size")
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["net (AUC 0.750, FR 0.0 %)", "mean (AUC 0.500, FR 0.0 %)"]
+
+
+def test_no_curve_and_no_face_are_refused() -> None:
+    with pytest.raises(ValueError, match="curves: got none"):
+        plot_ced({})
+    with pytest.raises(ValueError, match=r"nme: got shape \(0,\)"):
+        plot_ced({"a": []})
 
 
 def test_training_curves_hold_every_epoch_and_skip_terms_without_labels() -> None:
