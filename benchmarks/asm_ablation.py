@@ -143,7 +143,7 @@ class Ablation:
         keep_freed_memory()
         torch.manual_seed(recipe.seed)
         state = initial_state(parts, recipe)
-        loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
+        loss = ASMAssistedLoss.of(recipe)
         while state.epoch < recipe.epochs:
             alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)
             train_epoch(state, parts, recipe, loss, alpha)

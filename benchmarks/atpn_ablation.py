@@ -106,7 +106,7 @@ class Ablation:
     def _train(
         self, name: str, recipe: Recipe, parts: Any, state: Any, until: int, keep: bool
     ) -> None:
-        loss = ASMAssistedLoss(recipe.loss_form, recipe.pose_weight, recipe.face_weight)
+        loss = ASMAssistedLoss.of(recipe)
         started, first = time.perf_counter(), state.step
         while state.epoch < until:
             alpha = alpha_at(state.epoch / recipe.epochs, recipe.alpha)

@@ -14,9 +14,9 @@ from network_probes import lived_in, multiply_adds, trainable
 from torch import nn
 
 from asmkit.nn import ATPN, ASMAssistedLoss, Recipe, export_onnx
-from asmkit.nn.atpn import _Maps
 from asmkit.nn.export import Deployed
 from asmkit.nn.heads import NetworkOutput
+from asmkit.nn.integral import IntegralMaps
 from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.recipe import ATPN_CHOICES as CHOICES
 from asmkit.schemes import scheme
@@ -87,6 +87,7 @@ def test_the_recipe_has_the_defaults_of_the_network() -> None:
     own = ATPN.__init__.__kwdefaults__
     assert own is not None
     fields = {field.name: field.default for field in dataclasses.fields(Recipe)}
+    fields["head"] = network_options(Recipe(arch="atpn"), None)["head"]  # of its own for each
     for name, values in CHOICES.items():
         assert fields[name] == own[name] == values[0]
 
@@ -160,7 +161,7 @@ def test_a_size_that_does_not_fit_is_named(size: int) -> None:
 def test_an_option_of_atpn_is_not_one_of_asmnet() -> None:
     with pytest.raises(ValueError, match="fusion is an option of atpn, not of asmnet"):
         network_options(Recipe(fusion="gate"), None)
-    assert network_options(Recipe(input_size=64), None).keys() == {"width", "dropout"}
+    assert network_options(Recipe(input_size=64), None).keys() == {"width", "dropout", "head"}
     with pytest.raises(ValueError, match="landmark 68, expected 0 to 67"):
         build_network("atpn", 68, contours=contours("wflw98"))
 
@@ -244,7 +245,7 @@ class _Given(nn.Module):
 
 def test_a_map_answers_the_centre_of_its_mass() -> None:
     """Of one hot cell, its centre; of two, the middle; of a flat map, the middle of the crop."""
-    maps = _Maps(8, 8, 3, 6).eval()
+    maps = IntegralMaps(8, 8, 3).eval()
     logits = torch.zeros(1, 3, 6, 6)
     logits[0, 0, 4, 1] = 100
     logits[0, 1, 0, 0] = logits[0, 1, 5, 0] = 100

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from network_probes import lived_in
+from shape_families import family
 
-from asmkit.nn import ASMNet, MobileNetV2, export_onnx
+from asmkit import ShapeModel
+from asmkit.nn import ASMNet, MobileNetV2, ShapeLayer, export_onnx
 from asmkit.nn import export as export_module
 from asmkit.nn.export import Deployed
 from asmkit.nn.heads import LandmarkNetwork
@@ -18,8 +20,18 @@ from asmkit.nn.heads import LandmarkNetwork
 onnxruntime = pytest.importorskip("onnxruntime")
 
 
+def of_shapes() -> ASMNet:
+    """A network whose head has a shape model."""
+    model = ShapeModel(3).fit(family(np.random.default_rng(0), n=20, p=6))
+    network = ASMNet(6, width=0.35, head="shape", modes=3)
+    network.start_from(torch.from_numpy(0.6 * model.mean_).float(), ShapeLayer(model))
+    return network
+
+
 @pytest.mark.parametrize(
-    "network", [ASMNet(68, width=0.5), MobileNetV2(19, width=0.35)], ids=["asmnet", "mobilenetv2"]
+    "network",
+    [ASMNet(68, width=0.5), MobileNetV2(19, width=0.35, head="spatial"), of_shapes()],
+    ids=["asmnet pooled", "mobilenetv2 spatial", "asmnet shape"],
 )
 def test_onnx_equals_eager_for_any_number_of_crops(
     network: LandmarkNetwork, tmp_path: Path

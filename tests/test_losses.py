@@ -8,7 +8,10 @@ import torch
 
 from asmkit.nn import ASMAssistedLoss, alpha_at
 from asmkit.nn.heads import NetworkOutput
+from asmkit.nn.losses import SOFT_WING, WING
+from asmkit.nn.recipe import LOSS_FORMS
 from asmkit.nn.rotation import rotation_of
+from asmkit.nn.wing import soft_wing, wing
 
 ANGLES = torch.zeros(2, 3)
 
@@ -78,9 +81,67 @@ def test_the_squared_form_is_one_loss_to_a_blend() -> None:
     torch.testing.assert_close(p.grad, q.grad)
 
 
-def test_a_perfect_prediction_has_a_finite_gradient() -> None:
+# -- wings
+
+
+def slope(function, *constants: float, at: float) -> float:  # type: ignore[no-untyped-def]
+    x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
+    function(x, *constants).backward()
+    assert x.grad is not None
+    return float(x.grad)
+
+
+def test_wings_are_the_published_functions() -> None:
+    """Closed forms by numpy, over and beyond every joint, and of either sign."""
+    x = np.linspace(-40, 40, 1601)
+    away, (w, e), (first, second, curvature) = np.abs(x), WING, SOFT_WING
+    near = w * np.log(1 + away / e)
+    expected = np.where(away < w, near, away - (w - w * np.log(1 + w / e)))
+    np.testing.assert_allclose(wing(torch.from_numpy(x), *WING), expected, atol=1e-12)
+    far = second * np.log(1 + away / curvature)
+    far += first - second * np.log(1 + first / curvature)
+    expected = np.where(away < first, away, far)
+    np.testing.assert_allclose(soft_wing(torch.from_numpy(x), *SOFT_WING), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(("function", "constants"), [(wing, WING), (soft_wing, SOFT_WING)])
+def test_wings_join_and_scale(function, constants: tuple[float, ...]) -> None:  # type: ignore[no-untyped-def]
+    joint = constants[0]
+    below, above = (torch.tensor(joint * (1 + s * 1e-12), dtype=torch.float64) for s in (-1, 1))
+    assert abs(float(function(above, *constants) - function(below, *constants))) < 1e-9
+    assert function(torch.zeros(1), *constants) == 0
+    x = torch.linspace(-30, 30, 101, dtype=torch.float64)
+    scaled = function(x / 56, *(constant / 56 for constant in constants))
+    torch.testing.assert_close(scaled, function(x, *constants) / 56)
+
+
+def test_slopes_of_wings() -> None:
+    assert slope(wing, *WING, at=1e-9) == pytest.approx(WING[0] / WING[1])
+    assert slope(wing, *WING, at=-25.0) == -1
+    assert slope(soft_wing, *SOFT_WING, at=1e-9) == 1
+    assert slope(soft_wing, *SOFT_WING, at=SOFT_WING[0]) == 8
+    assert slope(soft_wing, *SOFT_WING, at=20.0) < 1
+    assert slope(wing, *WING, at=0.0) == slope(soft_wing, *SOFT_WING, at=0.0) == 0
+
+
+@pytest.mark.parametrize("form", ["wing", "soft-wing"])
+@pytest.mark.parametrize("size", [64, 112])
+def test_wings_are_measured_in_pixels_of_the_crop(form: str, size: int) -> None:
+    """Both terms, annotated and smoothed, are the mean of pixels' values in half crops."""
+    loss, p = ASMAssistedLoss(form, input_size=size), random_points(2)
+    function, constants = {"wing": (wing, WING), "soft-wing": (soft_wing, SOFT_WING)}[form]
+    terms = loss(NetworkOutput(p, ANGLES), random_points(0), random_points(1), ANGLES, 2.0)
+    for term, target in ((terms.points, random_points(0)), (terms.asm, random_points(1))):
+        pixels = (p - target) * (size / 2)
+        expected = function(pixels, *constants).sum(-1).mean() / (size / 2)
+        torch.testing.assert_close(term, expected)
+    torch.testing.assert_close(terms.total, terms.points + 2 * terms.asm)
+
+
+@pytest.mark.parametrize("form", LOSS_FORMS)
+def test_a_perfect_prediction_has_a_finite_gradient(form: str) -> None:
     p = random_points(0).requires_grad_()
-    terms = ASMAssistedLoss()(
+    terms = ASMAssistedLoss(form)(
         NetworkOutput(p, ANGLES), random_points(0), random_points(0), ANGLES, 1.0
     )
     terms.total.backward()
@@ -111,7 +172,7 @@ def random_output(seed: int, n: int, rotation: bool) -> NetworkOutput:
     return NetworkOutput(*(part.requires_grad_() for part in parts), turned)
 
 
-@pytest.mark.parametrize("form", ["printed", "squared"])
+@pytest.mark.parametrize("form", LOSS_FORMS)
 @pytest.mark.parametrize("rotation", [False, True], ids=["angles", "rotation"])
 def test_what_has_no_label_counts_in_no_term(form: str, rotation: bool) -> None:
     """The terms of a batch are those of its labelled samples; the others get no gradient."""
@@ -175,5 +236,7 @@ def test_the_face_term_is_the_cross_entropy_with_its_weight() -> None:
 
 
 def test_unknown_form() -> None:
-    with pytest.raises(ValueError, match="'printed' or 'squared'"):
+    with pytest.raises(
+        ValueError, match="'cubed', expected one of printed, squared, wing, soft-wing"
+    ):
         ASMAssistedLoss("cubed")

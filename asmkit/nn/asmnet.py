@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from asmkit.nn.blocks import DEEP, MIDDLE, bottlenecks, conv_bn, scaled
 from asmkit.nn.confidence import confidence_head
-from asmkit.nn.heads import Features, NetworkOutput, PooledNetwork
-from asmkit.nn.mobilenet import DEEP, MIDDLE, bottlenecks, conv_bn, initialise, scaled
+from asmkit.nn.heads import Features, NetworkOutput
+from asmkit.nn.pooled import PooledNetwork
 
 __all__ = ["ASMNet"]
 
@@ -35,6 +36,9 @@ class ASMNet(PooledNetwork):
         Channel multiplier; 1 is the paper's network.
     dropout : float
         Share of the pooled features dropped in training; 0.3 in the paper.
+    head : {"pooled", "spatial", "shape"}
+    modes : int
+        How landmarks are found, see :mod:`asmkit.nn.pooled`; ``"pooled"`` in the paper.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
     """
@@ -45,15 +49,17 @@ class ASMNet(PooledNetwork):
         *,
         width: float = 1.0,
         dropout: float = 0.3,
+        head: str = "pooled",
+        modes: int = 0,
         confidence: str = "none",
     ) -> None:
         blocks = list(bottlenecks(width, TAPS[-1] + 1))
         features = sum(blocks[tap][1] for tap in TAPS)
-        super().__init__(n_points, features, dropout=dropout)
+        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
+        super().__init__(n_points, sizes, head=head, modes=modes, dropout=dropout)
         self.stem = conv_bn(3, scaled(32, width), 3, stride=2)
         self.blocks = nn.ModuleList(block for block, _ in blocks)
-        initialise(self)
-        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
+        self.initialise()
         self.confidence = confidence_head(confidence, *sizes, n_points)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
@@ -68,4 +74,5 @@ class ASMNet(PooledNetwork):
                 # Not x.mean((2, 3)): its gradient is not channels-last and slows all below.
                 pooled.append(torch.flatten(adaptive_avg_pool2d(x, 1), 1))  # (n, channels)
         flat = torch.cat(pooled, 1)  # (n, 536)
-        return self.heads(flat), Features(maps[MIDDLE], maps[DEEP], flat)
+        features = Features(maps[MIDDLE], maps[DEEP], flat)
+        return self.heads(features), features

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
+from torch.nn.functional import adaptive_avg_pool2d
 
+from asmkit.nn.blocks import InvertedResidual, conv_bn, initialise, scaled
 from asmkit.nn.cheap_heatmap import CheapHeatmap, contour_pieces
 from asmkit.nn.confidence import confidence_head
 from asmkit.nn.heads import Features, LandmarkNetwork, NetworkOutput, linear_head, to_angles
-from asmkit.nn.mobilenet import InvertedResidual, conv_bn, initialise, scaled
+from asmkit.nn.integral import IntegralMaps
 from asmkit.nn.recipe import ATPN_CHOICES
 from asmkit.nn.rotation import angles_of, rotation_from_6d
 
@@ -142,9 +143,8 @@ class ATPN(LandmarkNetwork):
             nn.BatchNorm2d(spatial),
             nn.ReLU6(inplace=True),
         )
-        self.maps: _Maps | None = None
         if head == "integral":
-            self.maps = _Maps(middle, joined, n_points, input_size // _MIDDLE)
+            self.maps = IntegralMaps(middle, joined, n_points)
         draw = None
         if heatmap != "none":
             pieces = contour_pieces(contours if heatmap == "boundary" else (), n_points)
@@ -175,10 +175,8 @@ class ATPN(LandmarkNetwork):
             pooled = torch.flatten(adaptive_avg_pool2d(deep.float(), 1), 1)
             spatial = torch.flatten(self.spatial(deep.float()), 1)
             flat = self.dropout(torch.cat([pooled, spatial], 1))
-            points = self.landmarks(flat)
-            if self.maps is not None:
-                points = points + self.maps(middle.float(), deep.float())
-            return points, Features(middle, deep, flat)
+            features = Features(middle, deep, flat)
+            return self.landmarks(features), features
 
     def judge(self, points: Tensor, features: Features) -> NetworkOutput:
         """Pose and face of landmarks and features; the landmarks get no gradient from them."""
@@ -203,38 +201,6 @@ def _shortcut(inputs: int, outputs: int) -> nn.Sequential:
         conv_bn(outputs, outputs, 3, stride=2, groups=outputs),
         conv_bn(outputs, outputs, 1, relu=False),
     )
-
-
-class _Maps(nn.Module):
-    """The centres of mass of one map a landmark, from features of two sizes."""
-
-    def __init__(self, middle: int, deep: int, n_points: int, size: int) -> None:
-        super().__init__()
-        self.fuse = nn.Sequential(
-            conv_bn(middle + deep, deep, 1),
-            conv_bn(deep, deep, 3, groups=deep),
-            conv_bn(deep, deep, 1),
-        )
-        self.maps = nn.Conv2d(deep, n_points, 1)
-        centres = (2 * torch.arange(size) + 1) / size - 1
-        self.register_buffer("centres", centres, persistent=False)
-
-    centres: Tensor
-
-    def forward(self, middle: Tensor, deep: Tensor) -> Tensor:
-        """Features ``(n, ·, size, size)`` and half of it, to ``(n, n_points, 2)``."""
-        deep = interpolate(deep, scale_factor=2.0, mode="nearest")
-        logits = self.maps(self.fuse(torch.cat([middle, deep], 1)))
-        shares = torch.softmax(logits.flatten(2), 2).reshape(logits.shape)
-        x = (shares.sum(2) * self.centres).sum(2)
-        y = (shares.sum(3) * self.centres).sum(2)
-        return torch.stack([x, y], 2)
-
-    def start(self) -> None:
-        """Flat maps, whose centre is the crop's."""
-        nn.init.normal_(self.maps.weight, std=0.01)
-        assert self.maps.bias is not None  # made with one
-        nn.init.zeros_(self.maps.bias)
 
 
 class _Tasks(nn.Module):

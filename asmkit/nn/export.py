@@ -75,7 +75,7 @@ def write_network(
         "format": FORMAT,
         "arch": recipe.arch,
         "width": recipe.width,
-        "options": network_options(recipe, chosen),
+        "options": network_options(recipe, chosen, network.modes),
         "n_points": network.n_points,
         "scheme": chosen.name if chosen else None,
         "input_size": recipe.input_size,

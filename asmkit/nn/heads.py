@@ -11,6 +11,7 @@ of an output together move it by a fraction of a pixel, not by a quarter of the 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,22 +19,27 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from asmkit.nn.confidence import ConfidenceHead
-
-#: Crops from −1 to 1 per hundredth of a crop.
-_HUNDREDTH = 0.02
-_DEGREE = math.pi / 180
+    from asmkit.nn.integral import IntegralMaps
+    from asmkit.nn.shape_head import ShapeHead
+    from asmkit.nn.shape_layer import ShapeLayer
 
 __all__ = [
+    "DEGREE",
+    "HUNDREDTH",
     "Features",
     "LandmarkNetwork",
+    "LinearPoints",
     "NetworkOutput",
-    "PooledNetwork",
     "as_input",
     "from_crop",
     "linear_head",
     "to_angles",
     "to_crop",
 ]
+
+#: Crops from -1 to 1 per hundredth of a crop, and radians per degree.
+HUNDREDTH = 0.02
+DEGREE = math.pi / 180
 
 
 class NetworkOutput(NamedTuple):
@@ -81,35 +87,90 @@ def from_crop(points: Tensor, size: int) -> Tensor:
 def linear_head(features: int, outputs: int) -> nn.Linear:
     """A linear layer that answers (almost) 0 before training."""
     head = nn.Linear(features, outputs)
-    nn.init.normal_(head.weight, std=0.01)
-    nn.init.zeros_(head.bias)
+    start_linear(head)
     return head
 
 
+def start_linear(layer: nn.Linear) -> None:
+    """Make a linear layer answer (almost) 0."""
+    nn.init.normal_(layer.weight, std=0.01)
+    nn.init.zeros_(layer.bias)
+
+
+class LinearPoints(nn.Linear):
+    """Landmarks by one linear layer, whose bias starts as the mean shape.
+
+    Parameters
+    ----------
+    features, n_points : int
+    """
+
+    def __init__(self, features: int, n_points: int) -> None:
+        super().__init__(features, 2 * n_points)
+        start_linear(self)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``features (n, f)`` to landmarks ``(n, n_points, 2)``, relative to the crop."""
+        return super().forward(features).reshape(-1, self.out_features // 2, 2) * HUNDREDTH
+
+    def start_from(self, mean_shape: Tensor, shapes: ShapeLayer | None = None) -> None:
+        """As :meth:`LandmarkNetwork.start_from`, which takes no shape model here."""
+        if shapes is not None:
+            raise ValueError(f"shapes: got {shapes}, expected None: this head has no shape model")
+        with torch.no_grad():
+            self.bias.copy_(mean_shape.reshape(-1) / HUNDREDTH)
+
+
 class LandmarkNetwork(nn.Module):
-    """A network with a linear landmark head, whose bias starts as the mean shape.
+    """A network with a landmark head that starts as the mean shape.
+
+    Parameters
+    ----------
+    n_points : int
+    features : int
+        Of the whole crop, which the landmark head looks at.
+    dropout : float
+        Share of them dropped in training.
+    head : callable
+        Makes the landmark head from the numbers of features and points.
 
     Attributes
     ----------
+    landmark_head : LinearPoints or ShapeHead
+    maps : IntegralMaps or None
+        Adds centres of mass to what the landmark head answers.
     tasks : nn.Module or None
         The part that judges pose and face from the landmarks found, trained in a second stage;
         None in a network whose pose is learned with the landmarks.
     confidence : ConfidenceHead or None
         The part that states how far each landmark is from the truth, trained in the last stage;
         None in a network that was not asked for it.
+    modes : int
+        Modes of the shape model in the landmark head; 0 where there is none.
     """
 
+    landmark_head: LinearPoints | ShapeHead
+    maps: IntegralMaps | None
     confidence: ConfidenceHead | None
 
-    def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        n_points: int,
+        features: int,
+        *,
+        dropout: float = 0.0,
+        head: Callable[[int, int], LinearPoints | ShapeHead] = LinearPoints,
+    ) -> None:
         super().__init__()
         if n_points < 1:
             raise ValueError(f"n_points: got {n_points}, expected at least 1")
         self.n_points = n_points
+        self.modes = 0
+        self.maps = None
         self.tasks: nn.Module | None = None
         self.confidence = None
         self.dropout = nn.Dropout(dropout)
-        self.landmark_head = linear_head(features, 2 * n_points)
+        self.landmark_head = head(features, n_points)
 
     def forward(self, images: Tensor) -> NetworkOutput:
         """``images (n, 3, s, s)``, RGB from -1 to 1."""
@@ -126,31 +187,22 @@ class LandmarkNetwork(nn.Module):
             return output
         return output._replace(log_scale=self.confidence(output.points, features))
 
-    def start_from(self, mean_shape: Tensor) -> None:
-        """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training."""
-        with torch.no_grad():
-            self.landmark_head.bias.copy_(mean_shape.reshape(-1) / _HUNDREDTH)
+    def start_from(self, mean_shape: Tensor, shapes: ShapeLayer | None = None) -> None:
+        """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training.
 
-    def landmarks(self, features: Tensor) -> Tensor:
-        """``features (n, f)`` to landmarks ``(n, n_points, 2)``."""
-        points: Tensor = self.landmark_head(features).reshape(-1, self.n_points, 2)
-        return points * _HUNDREDTH
+        ``shapes``, for ``head="shape"`` alone, is the shape model that the network shall answer by:
+        it then starts as the mean of that, placed on ``mean_shape`` by least squares.
+        """
+        self.landmark_head.start_from(mean_shape, shapes)
+
+    def landmarks(self, features: Features) -> Tensor:
+        """Features to landmarks ``(n, n_points, 2)``, in float32."""
+        points: Tensor = self.landmark_head(features.flat)
+        if self.maps is not None:
+            points = points + self.maps(features.middle.float(), features.deep.float())
+        return points
 
 
 def to_angles(answers: Tensor) -> Tensor:
     """What a pose layer answers, in degrees, as radians."""
-    return answers * _DEGREE
-
-
-class PooledNetwork(LandmarkNetwork):
-    """Landmarks and pose from one pooled feature vector: the two heads of the ASMNet paper."""
-
-    def __init__(self, n_points: int, features: int, *, dropout: float = 0.0) -> None:
-        super().__init__(n_points, features, dropout=dropout)
-        self.pose_head = linear_head(features, 3)
-
-    def heads(self, features: Tensor) -> NetworkOutput:
-        """``features (n, f)`` to landmarks and angles, in float32 also under autocast."""
-        with torch.autocast(features.device.type, enabled=False):
-            features = self.dropout(features.float())
-            return NetworkOutput(self.landmarks(features), to_angles(self.pose_head(features)))
+    return answers * DEGREE

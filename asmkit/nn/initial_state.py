@@ -17,9 +17,14 @@ from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.preparation import Parts
 from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
+from asmkit.nn.shape_layer import ShapeLayer
 from asmkit.shipped import network_folder
 
 __all__ = ["Weights", "initial_state", "weights_of"]
+
+#: Names of the tensors of a landmark head, and of the shape model in it.
+_HEAD = "landmark_head."
+_SHAPES = _HEAD + "shapes."
 
 
 class Weights(NamedTuple):
@@ -68,9 +73,10 @@ def initial_state(
     processes: Processes | None = None,
 ) -> TrainingState:
     """A network that answers the mean shape, or with given weights; its average, its optimiser."""
-    options = network_options(recipe, parts.scheme)
+    shapes = _shapes(parts, weights)
+    options = network_options(recipe, parts.scheme, shapes.n_components if shapes else 0)
     network = build_network(recipe.arch, parts.training.points.shape[1], **options)
-    network.start_from(_mean_shape(parts, recipe))
+    network.start_from(_mean_shape(parts, recipe), shapes)
     if weights is not None:
         _begin_with(network, weights)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack this form
@@ -90,9 +96,27 @@ def initial_state(
     return TrainingState(network, averaged, optimizer, processes=processes or Processes())
 
 
+def _shapes(parts: Parts, weights: Weights | None) -> ShapeLayer | None:
+    """The shape model of a head "shape": the one that its given weights belong to, else a new one.
+
+    What was learned for the modes of one model means nothing for those of another.
+    """
+    if parts.answers is None:
+        return None
+    given = {} if weights is None else weights.tensors
+    saved = {n.removeprefix(_SHAPES): t for n, t in given.items() if n.startswith(_SHAPES)}
+    if not saved or saved["mean_first"].shape != parts.answers.mean_.shape:
+        return ShapeLayer(parts.answers)
+    layer = ShapeLayer.empty(len(saved["mean_first"]), len(saved["components_first"]))
+    layer.load_state_dict(saved)
+    return layer
+
+
 def _begin_with(network: LandmarkNetwork, weights: Weights) -> None:
     own = network.state_dict()
     fitting = {n: t for n, t in weights.tensors.items() if n in own and own[n].shape == t.shape}
+    if not all(name in fitting for name in own if name.startswith(_SHAPES)):
+        fitting = {name: t for name, t in fitting.items() if not name.startswith(_HEAD)}
     network.load_state_dict(own | fitting)
 
 

@@ -13,6 +13,13 @@ With unsquared norms the minimiser is A while α > 1 and G once α < 1: a curric
 shapes to the real labels. The authors' published code squares the norm instead, which equals one
 squared loss to the blend (G + αA)/(1 + α) and never ends on the real labels: ``form="squared"``.
 
+``"wing"`` and ``"soft-wing"`` (:mod:`asmkit.nn.wing`) take the place of the norm in both terms.
+They are functions of each coordinate by itself, of which a point's distance is the sum. Their
+constants, w = 10 and ε = 2, and ω₁ = 2, ω₂ = 20 and ε = 0.5, are in pixels of the crop; the value,
+like that of the norm, is in half crops: 2/s times the one in pixels, for a crop of side s. So far
+off the slope of ``"wing"`` is that of the absolute error of each coordinate, and the weights of the
+other terms keep their meaning.
+
 With a teacher, a trained network that finds the points T in the same crops, a term is added in the
 same distance (not in that paper: Hinton, Vinyals, Dean, "Distilling the knowledge in a neural
 network", arXiv 1503.02531, add a loss against a teacher's answers to the one against the labels)::
@@ -33,7 +40,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from asmkit.nn.heads import NetworkOutput
+from asmkit.nn.recipe import LOSS_FORMS, Recipe
 from asmkit.nn.rotation import rotation_of
+from asmkit.nn.wing import soft_wing, wing
 
 __all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss"]
 
@@ -44,6 +53,10 @@ SCHEDULES = {
     "to-zero": ((0.0, 2.0), (0.3, 1.0), (0.6, 0.5), (0.9, 0.0)),
     "none": ((0.0, 0.0),),
 }
+
+#: Constants of the wings in pixels of the crop: w, ε; ω₁, ω₂, ε.
+WING = (10.0, 2.0)
+SOFT_WING = (2.0, 20.0, 0.5)
 
 
 def alpha_at(progress: float, schedule: str = "thirds") -> float:
@@ -81,8 +94,9 @@ class ASMAssistedLoss(nn.Module):
 
     Parameters
     ----------
-    form : {"printed", "squared"}
-        Distance between two points: the norm as printed, or its square as in the published code.
+    form : {"printed", "squared", "wing", "soft-wing"}
+        Distance between two points: the norm as printed, its square as in the published code, or
+        the sum of a function of the coordinates, see above.
     pose_weight : float
         Weight of the pose task; 0.5 in the paper. From a network that gives a rotation, a sixth
         of the squared difference of the matrices, which for small errors is the same.
@@ -90,6 +104,8 @@ class ASMAssistedLoss(nn.Module):
         Weight of the cross entropy of face or not, the tracking task of ATPN.
     teacher_weight : float
         Weight of the distance to a teacher's points, where there are any.
+    input_size : int
+        Side of the crops in pixels, in which the constants of the wings are given.
     """
 
     def __init__(
@@ -98,14 +114,27 @@ class ASMAssistedLoss(nn.Module):
         pose_weight: float = 0.5,
         face_weight: float = 1.0,
         teacher_weight: float = 0.0,
+        input_size: int = 112,
     ) -> None:
         super().__init__()
-        if form not in ("printed", "squared"):
-            raise ValueError(f"form: got {form!r}, expected 'printed' or 'squared'")
+        if form not in LOSS_FORMS:
+            raise ValueError(f"form: got {form!r}, expected one of {', '.join(LOSS_FORMS)}")
         self.form = form
         self.pose_weight = pose_weight
         self.face_weight = face_weight
         self.teacher_weight = teacher_weight
+        self.input_size = input_size
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> ASMAssistedLoss:
+        """The loss of a recipe."""
+        return cls(
+            recipe.loss_form,
+            recipe.pose_weight,
+            recipe.face_weight,
+            recipe.teacher_weight,
+            recipe.input_size,
+        )
 
     def forward(
         self,
@@ -151,11 +180,21 @@ class ASMAssistedLoss(nn.Module):
     def _distance(self, predicted: Tensor, target: Tensor) -> Tensor:
         known = target.isfinite().all(-1)
         # Before any square: the gradient of a masked NaN would be NaN.
-        squared = (predicted - target).where(known[..., None], 0.0).square().sum(-1)
-        if self.form == "printed":
-            # The norm has no gradient at 0; the guard is far below any distance that matters.
-            squared = (squared + 1e-12).sqrt()
-        return squared.where(known, 0.0).sum() / known.sum().clamp(min=1)
+        error = (predicted - target).where(known[..., None], 0.0)
+        return self._sizes(error).where(known, 0.0).sum() / known.sum().clamp(min=1)
+
+    def _sizes(self, error: Tensor) -> Tensor:
+        """Sizes ``(n, p)`` of errors ``(n, p, 2)``, both in half crops."""
+        pixel = 2 / self.input_size
+        if self.form == "wing":
+            return wing(error, *(pixel * constant for constant in WING)).sum(-1)
+        if self.form == "soft-wing":
+            return soft_wing(error, *(pixel * constant for constant in SOFT_WING)).sum(-1)
+        squared = error.square().sum(-1)
+        if self.form == "squared":
+            return squared
+        # The norm has no gradient at 0; the guard is far below any distance that matters.
+        return (squared + 1e-12).sqrt()
 
 
 def scale_loss(points: Tensor, log_scale: Tensor, truth: Tensor, likelihood: str) -> Tensor:

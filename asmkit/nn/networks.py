@@ -10,7 +10,7 @@ from asmkit.nn.asmnet import ASMNet
 from asmkit.nn.atpn import ATPN
 from asmkit.nn.heads import LandmarkNetwork
 from asmkit.nn.mobilenet import MobileNetV2
-from asmkit.nn.recipe import ATPN_CHOICES, Recipe
+from asmkit.nn.recipe import ATPN_CHOICES, POOLED_HEADS, Recipe
 from asmkit.schemes import Scheme
 
 __all__ = ["NETWORKS", "build_network", "network_options"]
@@ -24,7 +24,9 @@ NETWORKS: dict[str, Callable[..., LandmarkNetwork]] = {
 
 #: Keys of a recipe that every network takes, and those that some take alone.
 _COMMON = ("width", "dropout")
-_OWN = {"atpn": ("input_size", *ATPN_CHOICES)}
+_OWN = {"atpn": ("input_size", *(name for name in ATPN_CHOICES if name != "head"))}
+#: Heads of each network; "auto" is the first.
+_HEADS = {"asmnet": POOLED_HEADS, "atpn": ATPN_CHOICES["head"], "mobilenetv2": POOLED_HEADS}
 
 
 def build_network(arch: str, n_points: int, **options: Any) -> LandmarkNetwork:
@@ -53,13 +55,22 @@ def build_network(arch: str, n_points: int, **options: Any) -> LandmarkNetwork:
         raise ValueError(f"{arch}: {error}") from error
 
 
-def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
+def network_options(recipe: Recipe, chosen: Scheme | None, modes: int = 1) -> dict[str, Any]:
     """The options of a recipe's network, as :func:`build_network` takes them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    chosen : Scheme, optional
+        Landmark scheme of the points.
+    modes : int
+        Modes of the shape model in the head ``"shape"``, which is fitted on the training shapes; a
+        network that is made to be checked alone takes any number.
 
     Raises
     ------
     ValueError
-        When the recipe sets an option of another network.
+        When the recipe sets an option of another network, or of another head.
     """
     own = _OWN.get(recipe.arch, ())
     for arch, names in _OWN.items():
@@ -70,6 +81,13 @@ def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
                     f"recipe: {field.name} is an option of {arch}, not of {recipe.arch}"
                 )
     options = {name: getattr(recipe, name) for name in (*_COMMON, *own)}
+    options["head"] = _head(recipe)
+    if options["head"] == "shape":
+        options["modes"] = modes
+    elif recipe.shape_components != Recipe.shape_components:
+        raise ValueError(
+            f"recipe: shape_components is an option of the head 'shape', not of {options['head']!r}"
+        )
     if recipe.confidence != "none":
         options["confidence"] = recipe.confidence
     if "heatmap" in own:
@@ -78,3 +96,16 @@ def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
             [*line.indices, *line.indices[: int(line.closed)]] for line in contours
         ]
     return options
+
+
+def _head(recipe: Recipe) -> str:
+    """The head of a recipe's network, by its name there."""
+    known = _HEADS.get(recipe.arch, (recipe.head,))  # build_network refuses an unknown one
+    if recipe.head == "auto":
+        return known[0]
+    if recipe.head not in known:
+        raise ValueError(
+            f"recipe: head is {recipe.head!r}, which {recipe.arch} does not have; "
+            f"expected one of auto, {', '.join(known)}"
+        )
+    return recipe.head

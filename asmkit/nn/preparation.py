@@ -26,7 +26,10 @@ class Parts(NamedTuple):
     scheme: Scheme | None
     training: LandmarkDataset
     validation: LandmarkDataset | None
+    #: smooths the targets
     model: ShapeModel
+    #: what the network shall answer by; None but for the head "shape"
+    answers: ShapeModel | None
 
 
 def read_annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[Annotation]:
@@ -81,7 +84,7 @@ def prepare(
     progress: bool,
     others: str | os.PathLike[str] | None = None,
 ) -> Parts:
-    """Data sets to train on and to watch, every image decoded, and the shape model of the first."""
+    """Data sets to train on and to watch, every image decoded, and shape models of the first."""
     chosen = chosen_scheme(recipe, annotations)
     without_faces = other_images(Path(others)) if others is not None else []
     held_out = validation_part([a.name for a in annotations], recipe.validation)
@@ -102,10 +105,13 @@ def prepare(
         )
     model = ShapeModel(recipe.asm_components, align=recipe.asm_align, mirror=chosen)
     model.fit(training.points)
+    answers = None
+    if recipe.head == "shape":
+        answers = ShapeModel(recipe.shape_components, mirror=chosen).fit(training.points)
     for part in (training, validation):
         if part is not None:
             part.load(progress)
-    return Parts(chosen, training, validation, model)
+    return Parts(chosen, training, validation, model, answers)
 
 
 def chosen_scheme(recipe: Recipe, annotations: Sequence[Annotation]) -> Scheme | None:

@@ -60,7 +60,13 @@ class Processes:
     def average_step(self, network: nn.Module) -> None:
         """Average the gradients, and the running statistics, of a network after a backward pass."""
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        self.average(gradients + [b for b in network.buffers() if b.is_floating_point()])
+        # No other buffers: means of equal numbers may differ from them in the last digit.
+        statistics = [
+            buffer
+            for name, buffer in network.named_buffers()
+            if name.endswith((".running_mean", ".running_var"))
+        ]
+        self.average(gradients + statistics)
 
     def gather(self, tensor: Tensor) -> list[Tensor]:
         """One tensor of each process, by rank."""

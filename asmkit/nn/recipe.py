@@ -26,14 +26,19 @@ ATPN_CHOICES = {
     "coordinates": ("linear", "none"),
     "pose_form": ("euler", "6d"),
 }
+#: Heads of the networks of asmkit.nn.pooled; the first is the paper's.
+POOLED_HEADS = ("pooled", "spatial", "shape")
+#: Distances of the loss, see asmkit.nn.losses.
+LOSS_FORMS = ("printed", "squared", "wing", "soft-wing")
 _CHOICES = {
     "alpha": ("thirds", "to-zero", "none"),
     "asm_align": ("similarity", "box"),
-    "loss_form": ("printed", "squared"),
+    "loss_form": LOSS_FORMS,
     "confidence": ("none", *LIKELIHOODS),
     "teacher_views": ("plain", "flip"),
     "precision": ("auto", "float32", "bfloat16"),
     **ATPN_CHOICES,
+    "head": ("auto", *ATPN_CHOICES["head"], *POOLED_HEADS),
 }
 _SHARES = (
     *("dropout", "mirror", "grey", "blur", "noise", "occlusion", "validation", "ema"),
@@ -72,10 +77,14 @@ class Recipe:
     margin: float = 1.25
     #: landmark scheme; "auto" finds it by the number of points
     scheme: str = "auto"
+    #: what finds the landmarks: of asmnet and mobilenetv2 "pooled", "spatial" or "shape", see
+    #: asmkit.nn.pooled; of atpn "integral" or "regression"; "auto" is the first of these
+    head: str = "auto"
+    #: modes of the shape model in the head "shape": a count, or a share of the variance
+    shape_components: int | float = 0.98
 
     # -- network: options of ATPN, see asmkit.nn.ATPN
     shortcut: str = "concat"
-    head: str = "integral"
     heatmap: str = "boundary"
     falloff: str = "inverse"
     fusion: str = "concat"
@@ -83,7 +92,8 @@ class Recipe:
     pose_form: str = "euler"
 
     # -- loss
-    #: distance of the ASM-assisted loss: "printed" or "squared"
+    #: distance of the ASM-assisted loss: "printed", "squared", "wing" or "soft-wing", see
+    #: asmkit.nn.losses
     loss_form: str = "printed"
     #: how α runs: "thirds", "to-zero" or "none"
     alpha: str = "thirds"

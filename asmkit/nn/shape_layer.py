@@ -9,7 +9,7 @@ all of them.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -83,6 +83,24 @@ class ShapeLayer(nn.Module):
         self._keep("mean", model.mean_)
         self._keep("components", model.components_)
         self._keep("deviations", np.sqrt(model.explained_variance_))
+
+    @classmethod
+    def empty(cls, n_points: int, n_components: int, n_dims: int = 2) -> Self:
+        """A layer of zeros, for ``load_state_dict`` to fill with those of a model of these sizes.
+
+        Parameters
+        ----------
+        n_points, n_components, n_dims : int
+            Points of a shape, modes, and coordinates of a point.
+        """
+        layer = cls.__new__(cls)
+        nn.Module.__init__(layer)
+        layer.n_points, layer.n_dims, layer.n_components = n_points, n_dims, n_components
+        for name in ("reference", "mean"):
+            layer._keep(name, np.zeros((n_points, n_dims)))
+        layer._keep("components", np.zeros((n_components, n_points * n_dims)))
+        layer._keep("deviations", np.zeros(n_components))
+        return layer
 
     def _keep(self, name: str, values: npt.NDArray[np.float64]) -> None:
         first = torch.from_numpy(values.astype(np.float32))

@@ -96,7 +96,8 @@ def train(
         those made from the annotated images.
     start : path, optional
         Folder of a trained network of the same architecture, whose weights to begin with, wherever
-        names and shapes agree (with other landmarks, all but the last layers). With
+        names and shapes agree (with other landmarks, all but the last layers); the shape model of
+        a head "shape" comes with them. With
         ``epochs = 0`` in the recipe of an ATPN its landmarks stay and only the heads are trained;
         with ``head_epochs = 0`` too, or for any network, only ``confidence``.
     teacher : path or str, optional
@@ -237,9 +238,7 @@ def _run(work: _Work, progress: bool) -> Path:
         load_state(folder / _CHECKPOINT, state, record)
     if teacher is not None:
         teacher.to(device)
-    loss = ASMAssistedLoss(
-        recipe.loss_form, recipe.pose_weight, recipe.face_weight, recipe.teacher_weight
-    )
+    loss = ASMAssistedLoss.of(recipe)
     board = _tensorboard(folder, state.epoch) if processes.writes else None
     epochs = recipe.epochs + recipe.head_epochs + recipe.confidence_epochs
     with tqdm(
