@@ -12,7 +12,8 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from asmkit.nn.confidence import confidence_head
 from asmkit.nn.heads import Features, NetworkOutput, PooledNetwork
-from asmkit.nn.mobilenet import DEEP, MIDDLE, bottlenecks, conv_bn, initialise, scaled
+from asmkit.nn.mobilenet import DEEP, MIDDLE, SHALLOW, bottlenecks, conv_bn, initialise, scaled
+from asmkit.nn.visibility import visibility_head
 
 __all__ = ["ASMNet"]
 
@@ -37,6 +38,8 @@ class ASMNet(PooledNetwork):
         Share of the pooled features dropped in training; 0.3 in the paper.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
+    visibility : bool
+        Whether it tells covered landmarks, see :mod:`asmkit.nn.visibility`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class ASMNet(PooledNetwork):
         width: float = 1.0,
         dropout: float = 0.3,
         confidence: str = "none",
+        visibility: bool = False,
     ) -> None:
         blocks = list(bottlenecks(width, TAPS[-1] + 1))
         features = sum(blocks[tap][1] for tap in TAPS)
@@ -53,19 +57,20 @@ class ASMNet(PooledNetwork):
         self.stem = conv_bn(3, scaled(32, width), 3, stride=2)
         self.blocks = nn.ModuleList(block for block, _ in blocks)
         initialise(self)
-        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
-        self.confidence = confidence_head(confidence, *sizes, n_points)
+        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features, n_points)
+        self.confidence = confidence_head(confidence, *sizes)
+        self.visibility = visibility_head(visibility, blocks[SHALLOW][1], *sizes)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         x = self.stem(images)  # (n, 32, s/2, s/2)
         pooled, maps = [], {}
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number in (MIDDLE, DEEP):
+            if number in (SHALLOW, MIDDLE, DEEP):
                 maps[number] = x
             if number in TAPS:
                 # Not x.mean((2, 3)): its gradient is not channels-last and slows all below.
                 pooled.append(torch.flatten(adaptive_avg_pool2d(x, 1), 1))  # (n, channels)
         flat = torch.cat(pooled, 1)  # (n, 536)
-        return self.heads(flat), Features(maps[MIDDLE], maps[DEEP], flat)
+        return self.heads(flat), Features(maps[SHALLOW], maps[MIDDLE], maps[DEEP], flat)

@@ -13,8 +13,8 @@ With unsquared norms the minimiser is A while α > 1 and G once α < 1: a curric
 shapes to the real labels. The authors' published code squares the norm instead, which equals one
 squared loss to the blend (G + αA)/(1 + α) and never ends on the real labels: ``form="squared"``.
 
-The scales of the errors (:mod:`asmkit.confidence`) have a loss of their own, which is all that
-their stage of a training has.
+The scales of the errors (:mod:`asmkit.confidence`) and the visibility of landmarks have losses of
+their own, which are all that their stage of a training has.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from asmkit.nn.heads import NetworkOutput
 from asmkit.nn.rotation import rotation_of
 
-__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss"]
+__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss", "visibility_loss"]
 
 #: How α runs through the epochs: by thirds as printed, or by thirds and 0 in the last tenth, or
 #: no smoothed targets at all (the control).
@@ -169,6 +169,23 @@ def scale_loss(points: Tensor, log_scale: Tensor, truth: Tensor, likelihood: str
     return mean
 
 
+def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
+    """Mean cross entropy of landmarks in plain view or covered.
+
+    Parameters
+    ----------
+    logits : Tensor, (n, n_points)
+    visible : Tensor, (n, n_points)
+        1 for a landmark in plain view, 0 for a covered one; NaN counts for nothing.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    return _masked_cross_entropy(logits, visible)
+
+
 def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:
     known = angles.isfinite().all(-1)
     if output.rotation is None:
@@ -179,8 +196,8 @@ def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:
     return error.sum() / known.sum().clamp(min=1)
 
 
-def _masked_cross_entropy(logits: Tensor, face: Tensor) -> Tensor:
-    known = face.isfinite()
-    target = face.where(known, 0.0)
+def _masked_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    known = label.isfinite()
+    target = label.where(known, 0.0)
     error = binary_cross_entropy_with_logits(logits, target, reduction="none")
     return error.where(known, 0.0).sum() / known.sum().clamp(min=1)

@@ -16,10 +16,12 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from asmkit.nn.confidence import confidence_head
 from asmkit.nn.heads import Features, NetworkOutput, PooledNetwork
+from asmkit.nn.visibility import visibility_head
 
 __all__ = [
     "DEEP",
     "MIDDLE",
+    "SHALLOW",
     "InvertedResidual",
     "MobileNetV2",
     "bottlenecks",
@@ -38,8 +40,8 @@ STAGES = (
     (6, 320, 1, 1),
 )
 
-#: The last blocks at 1/8 and at 1/16 of the crop's side.
-MIDDLE, DEEP = 5, 12
+#: The last blocks at 1/4, 1/8 and 1/16 of the crop's side.
+SHALLOW, MIDDLE, DEEP = 2, 5, 12
 
 
 def scaled(channels: int, width: float) -> int:
@@ -128,6 +130,8 @@ class MobileNetV2(PooledNetwork):
         Share of the pooled features dropped in training; none in the paper's baseline.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
+    visibility : bool
+        Whether it tells covered landmarks, see :mod:`asmkit.nn.visibility`.
     """
 
     def __init__(
@@ -137,6 +141,7 @@ class MobileNetV2(PooledNetwork):
         width: float = 1.0,
         dropout: float = 0.0,
         confidence: str = "none",
+        visibility: bool = False,
     ) -> None:
         blocks = list(bottlenecks(width, 17))
         features = scaled(1280, max(width, 1.0))
@@ -148,14 +153,16 @@ class MobileNetV2(PooledNetwork):
             conv_bn(last, features, 1),
         )
         initialise(self.trunk)
-        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features)
-        self.confidence = confidence_head(confidence, *sizes, n_points)
+        sizes = (blocks[MIDDLE][1], blocks[DEEP][1], features, n_points)
+        self.confidence = confidence_head(confidence, *sizes)
+        self.visibility = visibility_head(visibility, blocks[SHALLOW][1], *sizes)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         stem, blocks = 1, self.trunk  # the first of the trunk is no block
-        middle = blocks[: stem + MIDDLE + 1](images)
+        shallow = blocks[: stem + SHALLOW + 1](images)
+        middle = blocks[stem + SHALLOW + 1 : stem + MIDDLE + 1](shallow)
         deep = blocks[stem + MIDDLE + 1 : stem + DEEP + 1](middle)
         x = blocks[stem + DEEP + 1 :](deep)  # (n, 1280, s/32, s/32)
         flat = torch.flatten(adaptive_avg_pool2d(x, 1), 1)
-        return self.heads(flat), Features(middle, deep, flat)
+        return self.heads(flat), Features(shallow, middle, deep, flat)

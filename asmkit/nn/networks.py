@@ -71,7 +71,7 @@ def network_options(recipe: Recipe, chosen: Scheme | None) -> dict[str, Any]:
                 )
     options = {name: getattr(recipe, name) for name in (*_COMMON, *own)}
     if recipe.confidence != "none":
-        options["confidence"] = recipe.confidence
+        options |= {"confidence": recipe.confidence, "visibility": True}
     if "heatmap" in own:
         contours = chosen.contours if chosen else ()
         options["contours"] = [
