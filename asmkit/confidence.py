@@ -35,8 +35,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit
 
 if TYPE_CHECKING:
     from asmkit.model import ShapeModel
@@ -182,6 +180,10 @@ def platt_scaling(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[float, 
     ----------
     J. Platt (1999), section 2.2.
     """
+    # Not above: every use of a network would wait for it.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     given, truth = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
     if given.shape != truth.shape:
         raise ValueError(

@@ -11,9 +11,9 @@ it has not seen), in the boxes of the annotated landmarks:
   for visible against covered landmarks, where an ellipse or a rectangle lies over part of each
   face, of one colour with grain or a piece of another photo: over all landmarks together, the mean
   of the areas of the faces, the mean of those of the landmarks, and over what each scale lost
-  against the same face uncovered. Of the scale also: for landmarks within 5 % against those that are not, which
-  is what it is learned for. The calibration errors of the visibility, before and after its
-  calibration, and of the confidence, of being in plain view and within 5 %;
+  against the same face uncovered. Of the scale also: for landmarks within 5 % against those that
+  are not, which is what it is learned for. The calibration errors of the visibility, before and
+  after its calibration, and of the confidence, of being in plain view and within 5 %;
 * the same for a tenth of the landmarks moved away from what was found, before and after the shape
   model of RUN doubts them (``asmkit.doubt_outliers``).
 """
