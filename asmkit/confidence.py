@@ -1,4 +1,4 @@
-"""How sure a network is of each landmark: scales of errors, probabilities, and whether they hold.
+"""How sure a network is of each landmark: scales of errors, visibility, and whether they hold.
 
 A network with such a head states for each landmark the distance from the truth that is to be
 expected there, its *scale* m. About the truth the errors then have one of two densities in the
@@ -14,11 +14,18 @@ Calibration multiplies the scales by a factor c, of each landmark or of all, tha
 were not learned from most likely: c is the mean of r / m under ``"laplace"``, the root of π / 4
 times the mean of (r / m)² under ``"gaussian"``.
 
+Such a network also gives the probability that nothing lies over a landmark, its *visibility*, which
+is another question: a covered landmark is often found well, from the rest of the face. The
+*confidence* in a landmark (:attr:`asmkit.Prediction.confidence`) is the product of the two, the
+probability of being in plain view and within 5 % of the box of the truth. Calibration of the
+visibility is Platt's: a slope and an offset of its logit, on faces with things laid over them.
+
 References
 ----------
 A. Kendall, Y. Gal (2017). What uncertainties do we need in Bayesian deep learning for computer
 vision? NIPS. C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger (2017). On calibration of modern neural
-networks. ICML.
+networks. ICML. J. Platt (1999). Probabilistic outputs for support vector machines and comparisons
+to regularized likelihood methods. Advances in Large Margin Classifiers.
 """
 
 from __future__ import annotations
@@ -40,6 +47,7 @@ __all__ = [
     "calibration_error",
     "calibration_factors",
     "doubt_outliers",
+    "platt_scaling",
     "probability_within",
     "reliability",
 ]
@@ -143,6 +151,60 @@ def _held_out_loss(terms: Doubles, powers: Doubles) -> float:
     powers = np.maximum(powers, np.finfo(np.float64).tiny)  # of faces without any error
     with np.errstate(over="ignore"):
         return float((np.log(powers) + terms / powers).mean())
+
+
+def platt_scaling(logits: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[float, float]:
+    """Slope and offset of logits by which labels that were not learned from are most likely.
+
+    ``P = 1 / (1 + exp(−(slope · logit + offset)))``, with Platt's targets ``(n₁ + 1) / (n₁ + 2)``
+    and ``1 / (n₀ + 2)`` in place of 1 and 0: so the answer stays finite where logits separate the
+    labels, or all labels are the same.
+
+    Parameters
+    ----------
+    logits : array_like
+        Of any shape.
+    labels : array_like
+        Of the same shape: 1 or 0; NaN is left out.
+
+    Returns
+    -------
+    slope, offset : float
+
+    Raises
+    ------
+    ValueError
+        When the shapes differ, no label is left, or a logit is not finite.
+
+    References
+    ----------
+    J. Platt (1999), section 2.2.
+    """
+    # Not above: every use of a network would wait for it.
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    given, truth = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
+    if given.shape != truth.shape:
+        raise ValueError(
+            f"logits, labels: got shapes {given.shape} and {truth.shape}, expected the same"
+        )
+    known = ~np.isnan(truth)
+    given, right = given[known], truth[known] > 0.5
+    if not given.size or not np.isfinite(given).all():
+        raise ValueError("logits, labels: expected at least one label, and finite logits")
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    # In units in which Newton's steps are as long one way as the other.
+    mean, spread = given.mean(), given.std() or 1.0
+    design = np.stack([(given - mean) / spread, np.ones_like(given)])
+
+    def loss(weights: Doubles) -> tuple[float, Doubles]:
+        stated = weights @ design
+        value = (np.logaddexp(0, stated) - target * stated).mean()
+        return float(value), design @ (expit(stated) - target) / len(target)
+
+    slope, offset = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
+    return float(slope / spread), float(offset - slope * mean / spread)
 
 
 class Reliability(NamedTuple):

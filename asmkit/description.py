@@ -34,7 +34,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         )
     try:
         description = json.loads(path.read_text("utf-8"))
-        known = description["format"] == 1 and {
+        known = description["format"] in (1, 2) and {
             "n_points": int(description["n_points"]),
             "input_size": int(description["input_size"]),
             "margin": float(description["margin"]),

@@ -51,7 +51,7 @@ class Evaluation:
         (degrees, against the scaled-orthographic pose of the annotated landmarks),
         ``nme_by_group`` (%), and how it was looked: ``boxes, flip, passes``. A missed face is a
         failure. From a network with a confidence head also ``calibration_error`` (%), of
-        :attr:`confidence`.
+        the stated probability of lying within 5 % of the box, :meth:`asmkit.Prediction.within`.
     confidence : ndarray (n, n_points)
         How sure each landmark was, see :attr:`asmkit.Prediction.confidence`; NaN for a missed face
         or from a network without a confidence head.
@@ -123,7 +123,7 @@ def evaluate(
     points = np.full(truth.shape, np.nan)
     pose = np.full((len(truth), 3), np.nan)
     confidence = np.full(truth.shape[:2], np.nan)
-    correct = np.zeros(truth.shape[:2], bool)
+    near, correct = confidence.copy(), np.zeros(truth.shape[:2], bool)
     looked = np.full((len(truth), 4), np.nan)
     for row, annotation in enumerate(
         tqdm(annotations, "evaluating", disable=not progress, leave=False)
@@ -137,6 +137,7 @@ def evaluate(
             looked[row] = found[0]
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
             confidence[row] = prediction.confidence[0]
+            near[row] = prediction.within(NEAR)[0]
             away = np.linalg.norm(points[row] - truth[row], axis=1)
             correct[row] = away <= NEAR * found[0, 2:].max()
     errors = nme(points, truth, normalizer, chosen)
@@ -144,9 +145,9 @@ def evaluate(
     where = boxes if isinstance(boxes, str) else "callable"
     summary |= {"boxes": where, "flip": flip, "passes": passes}
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
-    stated = np.isfinite(confidence) & np.isfinite(truth).all(2)
+    stated = np.isfinite(near) & np.isfinite(truth).all(2)
     if stated.any():
-        error = calibration_error(confidence[stated], correct[stated])
+        error = calibration_error(near[stated], correct[stated])
         summary["calibration_error"] = _percent(error)
     groups = nme_by_group(points, truth, normalizer, chosen) if chosen else {}
     if chosen:

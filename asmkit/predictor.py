@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +35,8 @@ Image = npt.NDArray[np.uint8]
 Locate = Callable[[Image, Doubles], Doubles]
 
 #: What runs a network: ``crops (n, s, s, 3) uint8 -> points (n, p, 2) in the crop, angles (n, 3)``
-#: then, from a network with a tracking head, ``face (n,)``, and last, from one with a confidence
-#: head, ``scale (n, p)`` in the crop.
+#: then, by the heads that a network has, ``face (n,)``, ``scale (n, p)`` in the crop and
+#: ``visibility (n, p)``.
 _Engine = Callable[[Image], Sequence[npt.NDArray[Any]]]
 
 #: Crops that go through the network at once: more saves nothing and takes memory.
@@ -70,6 +70,10 @@ class Prediction:
     likelihood : {"none", "laplace", "gaussian"}
         Density of the errors about the truth, see :mod:`asmkit.confidence`; ``"none"`` where the
         scales are NaN.
+    visibility : ndarray (n_faces, n_points) float64, or None
+        Probability that nothing lies over each landmark, from a visibility head; None from a
+        network without one. It was learned from things pasted over faces: hair, glasses and hands
+        that were in the photos all along counted as parts of them.
     """
 
     points: Doubles
@@ -78,6 +82,7 @@ class Prediction:
     face: Doubles
     scale: Doubles = field(default_factory=lambda: np.full((), np.nan))
     likelihood: str = "none"
+    visibility: Doubles | None = None
 
     def __post_init__(self) -> None:
         scale = np.broadcast_to(self.scale, self.points.shape[:-1]).copy()
@@ -85,8 +90,13 @@ class Prediction:
 
     @property
     def confidence(self) -> Doubles:
-        """How sure each landmark is ``(n_faces, n_points)``: :meth:`within` 5 % of the box."""
-        return self.within()
+        """How sure each landmark is ``(n_faces, n_points)``.
+
+        The probability that nothing lies over it and it is found :meth:`within` 5 % of the box:
+        the product of :attr:`visibility` and ``within()``, each calibrated. Of a network that does
+        not tell covered landmarks, ``within()`` alone; NaN without a confidence head.
+        """
+        return self.within() * (1.0 if self.visibility is None else self.visibility)
 
     def within(self, distance: float = NEAR) -> Doubles:
         """Probability that each landmark lies within a distance of the truth.
@@ -109,6 +119,16 @@ class Prediction:
         return probability_within(limit, self.scale, self.likelihood)
 
 
+class _Answers(NamedTuple):
+    """What a network says of some faces, as in :class:`Prediction`; NaN where it lacks a head."""
+
+    points: Doubles
+    pose: Doubles
+    face: Doubles
+    scale: Doubles
+    visibility: Doubles
+
+
 class Predictor:
     """A landmark network with its pre-processing; made by :func:`load`.
 
@@ -125,7 +145,9 @@ class Predictor:
         self.description = description
         self.engine = engine
         trained: dict[str, Any] = description.get("trained", {})
-        self._likelihood: str = description.get("options", {}).get("confidence", "none")
+        options: dict[str, Any] = description.get("options", {})
+        self._likelihood: str = options.get("confidence", "none")
+        self._tells_covered = bool(options.get("visibility", False))
         self._knows_pose = bool(trained.get("pose_labels", self.scheme in reference_schemes()))
 
     @property
@@ -187,12 +209,14 @@ class Predictor:
             raise ValueError(f"passes: got {passes!r}, expected a whole number from 1 on")
         mirror = self._mirror() if flip else None
         given = detect_faces(pixels) if boxes is None else as_boxes(boxes)
-        points, pose, face, scale = self._look(pixels, given, mirror)
+        seen = self._look(pixels, given, mirror)
         looked = given
         for _ in range(1, passes):
-            looked = _boxes_of(points, looked)
-            points, pose, face, scale = self._look(pixels, looked, mirror)
-        return Prediction(points, pose, given, face, scale, self._likelihood)
+            looked = _boxes_of(seen.points, looked)
+            seen = self._look(pixels, looked, mirror)
+        points, pose, face, scale, visibility = seen
+        told = visibility if self._tells_covered else None
+        return Prediction(points, pose, given, face, scale, self._likelihood, told)
 
     def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
         """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
@@ -206,9 +230,7 @@ class Predictor:
             )
         return np.array(find_scheme(self.scheme).mirror, dtype=np.intp)
 
-    def _look(
-        self, pixels: Image, boxes: Doubles, mirror: npt.NDArray[np.intp] | None
-    ) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    def _look(self, pixels: Image, boxes: Doubles, mirror: npt.NDArray[np.intp] | None) -> _Answers:
         """Look once, into all boxes at once, and into their mirror images where asked to."""
         n, last = len(boxes), pixels.shape[1] - 1
         views, looked = [pixels], boxes
@@ -224,7 +246,7 @@ class Predictor:
         crops = np.empty((len(looked), size, size, 3), np.uint8)
         for row, matrix in enumerate(matrices):
             crops[row] = crop(views[row // n], matrix, size)
-        points, pose, face, scale = self._in_crops(crops)
+        points, pose, face, scale, visibility = self._in_crops(crops)
         if n:
             points = apply_affine(invert_affine(matrices), points).astype(np.float64)
             scale = scale / np.sqrt(np.linalg.det(matrices[:, :, :2]))[:, None]
@@ -235,23 +257,27 @@ class Predictor:
             pose = _mean_angles(pose[:n], pose[n:] * _MIRRORED_POSE)
             face = (face[:n] + face[n:]) / 2
             scale = (scale[:n] + scale[n:, mirror]) / 2
+            visibility = (visibility[:n] + visibility[n:, mirror]) / 2
         if not self._knows_pose:
             pose[:] = np.nan
-        return points, pose, face, scale
+        return _Answers(points, pose, face, scale, visibility)
 
-    def _in_crops(self, crops: Image) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    def _in_crops(self, crops: Image) -> _Answers:
         points = np.empty((len(crops), self.n_points, 2))
         pose = np.empty((len(crops), 3))
         face = np.full(len(crops), np.nan)
         scale = np.full((len(crops), self.n_points), np.nan)
+        visibility = scale.copy()
         for start in range(0, len(crops), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             points[part], pose[part], *more = self._run(crops[part])
+            if self._tells_covered:
+                visibility[part] = more.pop()
             if self._likelihood != "none":
                 scale[part] = more.pop()
             if more:
                 face[part] = more[0]
-        return points, pose, face, scale
+        return _Answers(points, pose, face, scale, visibility)
 
 
 def _boxes_of(points: Doubles, before: Doubles) -> Doubles:

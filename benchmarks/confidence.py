@@ -7,11 +7,13 @@ it has not seen), in the boxes of the annotated landmarks:
 
 * the expected calibration error of "within 5 % of the longer side of the box", and within 2 %, as
   stated before calibration, after it, and with the factors of one half measured on the other;
-* the area under the ROC curve of confidence for visible against covered landmarks, where an ellipse
-  or a rectangle lies over part of each face, of one colour with grain or a piece of another photo:
-  over all landmarks together, the mean of the areas of the faces, the mean of those of the
-  landmarks, and over what each landmark lost against the same face uncovered. Of the same: for
-  landmarks within 5 % against those that are not, which is what scales are learned for;
+* the area under the ROC curve of scale, visibility and confidence (``within()`` times visibility)
+  for visible against covered landmarks, where an ellipse or a rectangle lies over part of each
+  face, of one colour with grain or a piece of another photo: over all landmarks together, the mean
+  of the areas of the faces, the mean of those of the landmarks, and over what each scale lost
+  against the same face uncovered. Of the scale also: for landmarks within 5 % against those that
+  are not, which is what it is learned for. The calibration errors of the visibility, before and
+  after its calibration, and of the confidence, of being in plain view and within 5 %;
 * the same for a tenth of the landmarks moved away from what was found, before and after the shape
   model of RUN doubts them (``asmkit.doubt_outliers``).
 """
@@ -28,6 +30,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 import asmkit
@@ -48,7 +51,9 @@ def found_in(
     parts = [predictor.predict(i, box[None]) for i, box in zip(images, boxes, strict=True)]
     names = ("points", "pose", "boxes", "face", "scale")
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return asmkit.Prediction(**arrays, likelihood=parts[0].likelihood)
+    told = [part.visibility for part in parts if part.visibility is not None]
+    visibility = np.concatenate(told) if told else None
+    return asmkit.Prediction(**arrays, likelihood=parts[0].likelihood, visibility=visibility)
 
 
 def covered_by(
@@ -83,6 +88,30 @@ def areas(sure: Doubles, doubtful: npt.NDArray[np.bool_]) -> dict[str, float]:
         "auc": mean(sure.reshape(1, -1), doubtful.reshape(1, -1)),
         "auc_of_faces": mean(sure, doubtful),
         "auc_of_landmarks": mean(sure.T, doubtful.T),
+    }
+
+
+def visibility_row(
+    found: asmkit.Prediction,
+    covered: npt.NDArray[np.bool_],
+    near: npt.NDArray[np.bool_],
+    predictor: asmkit.Predictor,
+) -> dict[str, object]:
+    """What a network with a visibility head says of covered landmarks; nothing of one without."""
+    if found.visibility is None:
+        return {}
+    calibration = predictor.description["trained"].get("visibility_calibration")
+    slope, offset = (calibration or {}).get("slope", 1.0), (calibration or {}).get("offset", 0.0)
+    uncalibrated = expit((logit(found.visibility) - offset) / slope)
+    errors = {
+        "visibility_before": asmkit.calibration_error(uncalibrated, ~covered),
+        "visibility": asmkit.calibration_error(found.visibility, ~covered),
+        "confidence": asmkit.calibration_error(found.confidence, ~covered & near),
+    }
+    return {
+        "by_visibility": areas(found.visibility, covered),
+        "by_confidence": areas(found.confidence, covered),
+        **{f"calibration_error_of_{name}": round(error, 4) for name, error in errors.items()},
     }
 
 
@@ -138,6 +167,13 @@ def main() -> None:
             )
             curves[f"{name}, within {near:.0%}"] = (sure, right)
         row[f"right_{near}"] = round(float(right.mean()), 4)
+    if plain.visibility is not None:
+        row["of_faces_that_nothing_covers"] = {
+            "visibility": round(float(plain.visibility.mean()), 4),
+            "calibration_error_of_confidence": round(
+                asmkit.calibration_error(plain.confidence, errors <= NEAR), 4
+            ),
+        }
     for name in ("flat", "photo"):
         covers = [None] * len(images) if name == "flat" else [*images[1:], images[0]]
         pairs = [
@@ -150,17 +186,18 @@ def main() -> None:
             x, y = np.rint(truth[face].T).astype(int)
             inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
             covered[face, inside] = mask[y[inside], x[inside]]
-        distance, sure = away(found.points), found.confidence
+        distance, near = away(found.points), found.within()
         row[f"covered_{name}"] = {
             "share": round(float(covered.mean()), 4),
             "error_visible": round(float(distance[~covered].mean()), 4),
             "error_covered": round(float(distance[covered].mean()), 4),
             "scale_visible": round(float((found.scale / side)[~covered].mean()), 4),
             "scale_covered": round(float((found.scale / side)[covered].mean()), 4),
-            **areas(-found.scale / side, covered),
+            "by_scale": areas(-found.scale / side, covered),
             "auc_of_what_was_lost": areas(plain.scale / found.scale, covered)["auc"],
             "auc_of_errors_over_5%": areas(-found.scale / side, distance > NEAR)["auc"],
-            "calibration_error": round(asmkit.calibration_error(sure, distance <= NEAR), 4),
+            "calibration_error": round(asmkit.calibration_error(near, distance <= NEAR), 4),
+            **visibility_row(found, covered, distance <= NEAR, predictor),
         }
     model = asmkit.ShapeModel.load(arguments.run / "shape_model.npz")
     moved = rng.random(truth.shape[:2]) < 0.1
@@ -174,13 +211,13 @@ def main() -> None:
         "before": areas(-spoiled.scale / side, moved),
         "after": areas(-doubted.scale / side, moved),
         "calibration_error_before": round(
-            asmkit.calibration_error(spoiled.confidence, away(wrong) <= NEAR), 4
+            asmkit.calibration_error(spoiled.within(), away(wrong) <= NEAR), 4
         ),
         "calibration_error_after": round(
-            asmkit.calibration_error(doubted.confidence, away(wrong) <= NEAR), 4
+            asmkit.calibration_error(doubted.within(), away(wrong) <= NEAR), 4
         ),
         "calibration_error_of_none_moved": round(
-            asmkit.calibration_error(unspoiled.confidence, errors <= NEAR), 4
+            asmkit.calibration_error(unspoiled.within(), errors <= NEAR), 4
         ),
     }
     if arguments.plot:

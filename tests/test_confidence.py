@@ -28,7 +28,7 @@ from asmkit.nn.augment import cover
 from asmkit.nn.checkpoint import read_tensors
 from asmkit.nn.data import LandmarkDataset
 from asmkit.nn.heads import to_crop
-from asmkit.nn.losses import scale_loss
+from asmkit.nn.losses import scale_loss, visibility_loss
 from asmkit.nn.preparation import check_network
 from asmkit.nn.validation import outputs_of
 from asmkit.plotting import draw_landmarks, plot_reliability
@@ -171,6 +171,7 @@ def test_a_reliability_plot_has_a_point_a_bin(rng: np.random.Generator) -> None:
 # -- networks
 
 
+SEEN = torch.tensor([[1.0, 0, 1, torch.nan, 0, 1, 1]]).repeat(3, 1)
 NETWORKS = {"asmnet": {}, "mobilenetv2": {}, "atpn": {"input_size": 48}}
 
 
@@ -178,9 +179,9 @@ NETWORKS = {"asmnet": {}, "mobilenetv2": {}, "atpn": {"input_size": 48}}
 def test_the_head_changes_nothing_else(arch: str) -> None:
     """Same seed, same numbers; and the loss of the scales reaches nothing but the head."""
     made = []
-    for confidence in ("none", "laplace"):
+    for heads in ({}, {"confidence": "laplace", "visibility": True}):
         torch.manual_seed(3)
-        network = build_network(arch, 7, width=0.5, confidence=confidence, **NETWORKS[arch])
+        network = build_network(arch, 7, width=0.5, **heads, **NETWORKS[arch])
         made.append((network.eval(), torch.get_rng_state()))
     (plain, state), (sure, state_too) = made
     assert torch.equal(state, state_too)
@@ -191,12 +192,15 @@ def test_the_head_changes_nothing_else(arch: str) -> None:
     assert torch.equal(output.points, plain(images).points)
     assert torch.equal(output.angles, plain(images).angles)
     assert plain(images).log_scale is None
+    assert plain(images).visible is None
     output.points.retain_grad()
-    loss = scale_loss(output.points, output.log_scale, output.points.detach() + 0.3, "laplace")
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    assert output.points.grad is None
-    for name, parameter in sure.named_parameters():
-        assert (parameter.grad is not None) == name.startswith("confidence."), name
+    scales = scale_loss(output.points, output.log_scale, output.points.detach() + 0.3, "laplace")
+    for loss, head in ((scales, "confidence."), (visibility_loss(output.visible, SEEN), "visib")):
+        sure.zero_grad()
+        loss.backward()
+        assert output.points.grad is None
+        for name, parameter in sure.named_parameters():
+            assert (parameter.grad is not None) == name.startswith(head), name
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +256,9 @@ def test_what_lies_over_a_face_is_another_image_and_leaves_the_landmarks(folder:
         covered += shares > 0
     assert covered >= 6  # it may lie beside the crop, or be as dark
     black, white = np.zeros((20, 20, 3), np.uint8), np.full((20, 20, 3), 255, np.uint8)
-    assert set(np.unique(cover(black, white, np.random.default_rng(0)))) == {0, 255}
+    pixels, covered = cover(black, white, np.random.default_rng(0))
+    np.testing.assert_array_equal(pixels == 255, np.repeat(covered[..., None], 3, axis=2))
+    assert 0 < covered.mean() < 1
 
 
 class _StoppedError(Exception):
@@ -309,11 +315,12 @@ def test_engines_and_batches_state_the_same(run: Path, faces: SyntheticFaces) ->
     first, second = (predictor.predict(faces.images[0], boxes) for predictor in runs)
     np.testing.assert_allclose(first.scale, second.scale, rtol=1e-4)
     np.testing.assert_allclose(first.confidence, second.confidence, atol=1e-4)
+    np.testing.assert_allclose(first.visibility, second.visibility, atol=1e-4)
     alone = [runs[1].predict(faces.images[0], box[None]).scale for box in boxes]
     np.testing.assert_allclose(second.scale, np.concatenate(alone), rtol=1e-4)
     assert ((first.confidence > 0) & (first.confidence < 1)).all()
     none = runs[0].predict(faces.images[0], np.empty((0, 4)))
-    assert none.confidence.shape == none.scale.shape == (0, 68)
+    assert none.confidence.shape == none.scale.shape == none.visibility.shape == (0, 68)
 
 
 def test_an_evaluation_and_the_command_line_tell(run: Path, folder: Path) -> None:
@@ -323,8 +330,8 @@ def test_an_evaluation_and_the_command_line_tell(run: Path, folder: Path) -> Non
     arguments = ["predict", "--network", str(run), str(folder / "face_00000.png"), "--json"]
     result = CliRunner().invoke(main, [*arguments, "--box", "10,10,40,40"])
     (face,) = json.loads(result.stdout)["faces"]
-    expected = probability_within(0.05 * 40, face["scale"], "laplace")
-    np.testing.assert_allclose(face["confidence"], expected)
+    near = probability_within(0.05 * 40, face["scale"], "laplace")
+    np.testing.assert_allclose(face["confidence"], near * face["visibility"])
 
 
 @pytest.mark.parametrize(
@@ -334,6 +341,7 @@ def test_an_evaluation_and_the_command_line_tell(run: Path, folder: Path) -> Non
         ({"confidence_epochs": 3}, "confidence is 'none'"),
         ({"arch": "atpn", "input_size": 48, **SURE}, "head_epochs is 0"),
         ({"epochs": 0}, "epochs is 0; asmnet expects at least 1"),
+        ({"occlusion": 0.0, **SURE}, "occlusion is 0"),
     ],
 )
 def test_a_recipe_that_trains_no_scales_or_nothing_is_refused(
@@ -377,6 +385,7 @@ def test_without_a_head_nothing_is_stated() -> None:
     assert found.scale.shape == found.confidence.shape == (2, 5)
     assert np.isnan(found.scale).all()
     assert np.isnan(found.confidence).all()
+    assert found.visibility is None
     with pytest.raises(ValueError, match="states no scales"):
         asmkit.doubt_outliers(found, asmkit.ShapeModel())
 

@@ -122,7 +122,7 @@ def test_a_garbage_description_is_named(tmp_path: Path, text: str) -> None:
 
 def test_a_newer_format_is_refused(run: Path, tmp_path: Path) -> None:
     description = json.loads((run / "model.json").read_text())
-    (tmp_path / "model.json").write_text(json.dumps({**description, "format": 2}))
+    (tmp_path / "model.json").write_text(json.dumps({**description, "format": 3}))
     with pytest.raises(FormatError, match="update asmkit"):
         asmkit.load(tmp_path)
 

@@ -57,8 +57,9 @@ def command(
 
     Points are (x, y) in pixels, 0-based pixel centres; pose is yaw, pitch, roll in degrees. A
     network with a confidence head says of each landmark its expected error in pixels (scale) and
-    the probability that it lies within 5 % of the longer side of the box (confidence); in drawings,
-    landmarks are the redder the less sure. The shipped networks that were trained on 300-W are for
+    the probability that nothing lies over it (visibility), and the probability of that and of lying
+    within 5 % of the longer side of the box (confidence); in drawings, landmarks are the redder the
+    less sure. The shipped networks that were trained on 300-W are for
     non-commercial research only.
 
     \b
@@ -130,6 +131,8 @@ def _drawings(images: tuple[Path, ...], overlay: Path | None) -> dict[Path, Path
 
 
 def _json_line(path: Path, found: Prediction) -> str:
+    told = found.visibility
+    visibilities = [None] * len(found.points) if told is None else told.tolist()
     faces = [
         # JSON has no NaN: a network without pose labels, or without one of the heads, says null
         {
@@ -138,11 +141,12 @@ def _json_line(path: Path, found: Prediction) -> str:
             "pose": pose if all(map(math.isfinite, pose)) else None,
             "face": face if math.isfinite(face) else None,
             "scale": scale if all(map(math.isfinite, scale)) else None,
+            "visibility": visibility,
             "confidence": confidence if all(map(math.isfinite, confidence)) else None,
         }
-        for box, points, pose, face, scale, confidence in zip(
+        for box, points, pose, face, scale, visibility, confidence in zip(
             *(array.tolist() for array in (found.boxes, found.points, found.pose, found.face)),
-            *(found.scale.tolist(), found.confidence.tolist()),
+            *(found.scale.tolist(), visibilities, found.confidence.tolist()),
             strict=True,
         )
     ]

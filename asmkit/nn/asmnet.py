@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.blocks import DEEP, MIDDLE, bottlenecks, conv_bn, scaled
+from asmkit.nn.blocks import DEEP, MIDDLE, SHALLOW, bottlenecks, conv_bn, scaled
 from asmkit.nn.confidence import confidence_head
 from asmkit.nn.heads import Features, NetworkOutput
 from asmkit.nn.pooled import PooledNetwork
+from asmkit.nn.visibility import visibility_head
 
 __all__ = ["ASMNet"]
 
@@ -41,6 +42,8 @@ class ASMNet(PooledNetwork):
         How landmarks are found, see :mod:`asmkit.nn.pooled`; ``"pooled"`` in the paper.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
+    visibility : bool
+        Whether it tells covered landmarks, see :mod:`asmkit.nn.visibility`.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ASMNet(PooledNetwork):
         head: str = "pooled",
         modes: int = 0,
         confidence: str = "none",
+        visibility: bool = False,
     ) -> None:
         blocks = list(bottlenecks(width, TAPS[-1] + 1))
         features = sum(blocks[tap][1] for tap in TAPS)
@@ -61,18 +65,20 @@ class ASMNet(PooledNetwork):
         self.blocks = nn.ModuleList(block for block, _ in blocks)
         self.initialise()
         self.confidence = confidence_head(confidence, *sizes, n_points)
+        shallow = blocks[SHALLOW][1]
+        self.visibility = visibility_head(visibility, shallow, *sizes, n_points)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         x = self.stem(images)  # (n, 32, s/2, s/2)
         pooled, maps = [], {}
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number in (MIDDLE, DEEP):
+            if number in (SHALLOW, MIDDLE, DEEP):
                 maps[number] = x
             if number in TAPS:
                 # Not x.mean((2, 3)): its gradient is not channels-last and slows all below.
                 pooled.append(torch.flatten(adaptive_avg_pool2d(x, 1), 1))  # (n, channels)
         flat = torch.cat(pooled, 1)  # (n, 536)
-        features = Features(maps[MIDDLE], maps[DEEP], flat)
+        features = Features(maps[SHALLOW], maps[MIDDLE], maps[DEEP], flat)
         return self.heads(features), features

@@ -19,6 +19,7 @@ from asmkit.nn.heads import Features, LandmarkNetwork, NetworkOutput, linear_hea
 from asmkit.nn.integral import IntegralMaps
 from asmkit.nn.recipe import ATPN_CHOICES
 from asmkit.nn.rotation import angles_of, rotation_from_6d
+from asmkit.nn.visibility import visibility_head
 
 __all__ = ["ATPN"]
 
@@ -85,6 +86,8 @@ class ATPN(LandmarkNetwork):
         :attr:`asmkit.schemes.Scheme.contours` holds them; a landmark on none is drawn as a point.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
+    visibility : bool
+        Whether it tells covered landmarks, see :mod:`asmkit.nn.visibility`.
 
     Raises
     ------
@@ -108,6 +111,7 @@ class ATPN(LandmarkNetwork):
         pose_form: str = "euler",
         contours: Sequence[Sequence[int]] = (),
         confidence: str = "none",
+        visibility: bool = False,
     ) -> None:
         given = (shortcut, head, heatmap, falloff, fusion, coordinates, pose_form)
         for (name, known), value in zip(ATPN_CHOICES.items(), given, strict=True):
@@ -154,10 +158,12 @@ class ATPN(LandmarkNetwork):
         initialise(self)
         if self.maps is not None:
             self.maps.start()
-        self.confidence = confidence_head(confidence, middle, joined, joined + spatial, n_points)
+        sizes = (middle, joined, joined + spatial, n_points)
+        self.confidence = confidence_head(confidence, *sizes)
+        self.visibility = visibility_head(visibility, shallow, *sizes)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         points, features = self.align(images)
         return self.judge(points, features), features
 
@@ -175,7 +181,7 @@ class ATPN(LandmarkNetwork):
             pooled = torch.flatten(adaptive_avg_pool2d(deep.float(), 1), 1)
             spatial = torch.flatten(self.spatial(deep.float()), 1)
             flat = self.dropout(torch.cat([pooled, spatial], 1))
-            features = Features(middle, deep, flat)
+            features = Features(shallow, middle, deep, flat)
             return self.landmarks(features), features
 
     def judge(self, points: Tensor, features: Features) -> NetworkOutput:

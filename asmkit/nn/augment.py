@@ -19,11 +19,14 @@ __all__ = [
     "cover",
     "draw_geometry",
     "mirror_rotation",
+    "occlude",
     "photometric",
     "turn_rotation",
+    "visible_points",
 ]
 
 Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
 
 #: Mirroring x: a mirror-symmetric head with rotation R shows the rotation M R M.
@@ -69,7 +72,7 @@ def turn_rotation(rotation: Doubles, angle: float) -> Doubles:
 
 
 def photometric(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
-    """Change light, colour and sharpness, add noise and an occluder, by the recipe's chances.
+    """Change light, colour and sharpness and add noise, by the recipe's chances.
 
     Parameters
     ----------
@@ -91,8 +94,6 @@ def photometric(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image
     if rng.random() < recipe.noise:
         grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2.0, 12.0)
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
-    if rng.random() < recipe.occlusion:
-        image = _occlude(image, rng)
     return image
 
 
@@ -105,22 +106,46 @@ def _light(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
     return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)
 
 
-def cover(image: Image, other: Image, rng: np.random.Generator) -> Image:
-    """Show another image of the same size in one ellipse or rectangle of a crop."""
-    return np.where(_place(image.shape[0], rng)[..., None] > 0, other, image)
-
-
-def _occlude(image: Image, rng: np.random.Generator) -> Image:
-    """One ellipse or rectangle of a flat colour with grain."""
+def occlude(image: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
+    """One ellipse or rectangle of a flat colour with grain over a crop, and where it lies."""
     size = image.shape[0]
-    mask = _place(size, rng)
+    covered = _place(size, rng)
     grain = rng.uniform(0, 40) * rng.standard_normal((size, size, 1), dtype=np.float32)
     colour = np.clip(rng.uniform(0, 255, 3) + grain, 0, 255).astype(np.uint8)
-    return np.where(mask[..., None] > 0, colour, image)
+    return np.where(covered[..., None], colour, image), covered
 
 
-def _place(size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """Where something lies over a crop: above 0 in an ellipse or rectangle up to half as long."""
+def cover(image: Image, other: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
+    """Another image of the same size in one ellipse or rectangle of a crop, and where it lies."""
+    covered = _place(image.shape[0], rng)
+    return np.where(covered[..., None], other, image), covered
+
+
+def visible_points(points: Doubles, covered: Mask) -> Doubles:
+    """Which landmarks nothing was laid over.
+
+    Parameters
+    ----------
+    points : ndarray (n_points, 2)
+        In pixels of the crop.
+    covered : ndarray of bool (s, s)
+        Pixels of the crop that something lies over.
+
+    Returns
+    -------
+    ndarray (n_points,)
+        1 where the pixel nearest to a landmark shows the photo, 0 where it shows what lies over
+        it, NaN where it is not in the crop.
+    """
+    column, row = np.rint(points).T
+    inside = (column >= 0) & (row >= 0) & (column < covered.shape[1]) & (row < covered.shape[0])
+    visible = np.full(len(points), np.nan)
+    visible[inside] = ~covered[row[inside].astype(np.intp), column[inside].astype(np.intp)]
+    return visible
+
+
+def _place(size: int, rng: np.random.Generator) -> Mask:
+    """Where something lies over a crop: an ellipse or rectangle up to half as long."""
     centre = rng.uniform(0, size, 2)
     axes = rng.uniform(0.06, 0.25, 2) * size
     angle = float(rng.uniform(0, 180))
@@ -130,4 +155,4 @@ def _place(size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     else:
         corners = cv2.boxPoints((centre.tolist(), (2 * axes).tolist(), angle))
         cv2.fillConvexPoly(mask, corners.astype(np.int32), 255)
-    return mask
+    return mask > 0

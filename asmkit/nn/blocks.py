@@ -15,6 +15,7 @@ from torch import Tensor, nn
 __all__ = [
     "DEEP",
     "MIDDLE",
+    "SHALLOW",
     "InvertedResidual",
     "bottlenecks",
     "conv_bn",
@@ -33,8 +34,8 @@ STAGES = (
     (6, 320, 1, 1),
 )
 
-#: The last blocks at 1/8 and at 1/16 of the crop's side.
-MIDDLE, DEEP = 5, 12
+#: The last blocks at 1/4, 1/8 and 1/16 of the crop's side.
+SHALLOW, MIDDLE, DEEP = 2, 5, 12
 
 
 def scaled(channels: int, width: float) -> int:

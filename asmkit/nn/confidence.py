@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from asmkit.confidence import LIKELIHOODS
 from asmkit.nn.heads import Features
+from asmkit.nn.sampling import features_at
 
 __all__ = ["ConfidenceHead", "confidence_head"]
 
@@ -84,24 +85,11 @@ class ConfidenceHead(nn.Module):
 
     def forward(self, points: Tensor, features: Features) -> Tensor:
         """Points ``(n, n_points, 2)`` and features to logarithms of scales ``(n, n_points)``."""
-        middle, deep, flat = (part.detach().float() for part in features)
+        middle, deep, flat = (part.detach().float() for part in features[1:])
         with torch.autocast(points.device.type, enabled=False):
             deep = interpolate(deep, size=middle.shape[2:], mode="nearest")
             seen = self.fuse(torch.cat([middle, deep], 1))
-            local = self.around(_at(seen, points.detach().float()))  # (n, n_points, hidden)
+            local = self.around(features_at(seen, points.detach().float()))  # (n, n_points, hidden)
             hidden = torch.relu(local + self.whole(flat)[:, None] + self.own)
             stated = (hidden * self.answer).sum(2) + self.bias
             return stated.clamp(_LEAST, _MOST) + self.calibration
-
-
-def _at(features: Tensor, points: Tensor) -> Tensor:
-    """Features ``(n, c, size, size)`` at points ``(n, p, 2)``, bilinear: ``(n, p, c)``.
-
-    A small matrix product: no gather, so it is exported like any other layer.
-    """
-    size = features.shape[3]
-    cells = torch.arange(size, device=points.device)
-    place = ((points + 1) * (size / 2) - 0.5).clamp(0, size - 1)  # in cells
-    x, y = (1 - (place[..., None] - cells).abs()).clamp(min=0).unbind(2)  # (n, p, size)
-    shares = (y[..., :, None] * x[..., None, :]).flatten(2)
-    return shares @ features.flatten(2).transpose(1, 2)

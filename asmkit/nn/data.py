@@ -25,7 +25,15 @@ from asmkit.boxes import (
 from asmkit.images import crop, read_image, shrink
 from asmkit.model import ShapeModel
 from asmkit.nn.asm_warp import NewShape, NewShapes
-from asmkit.nn.augment import cover, draw_geometry, mirror_rotation, photometric, turn_rotation
+from asmkit.nn.augment import (
+    cover,
+    draw_geometry,
+    mirror_rotation,
+    occlude,
+    photometric,
+    turn_rotation,
+    visible_points,
+)
 from asmkit.nn.negatives import background, box_beside, face_label, random_crop, shuffled
 from asmkit.nn.recipe import Recipe
 from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
@@ -57,6 +65,9 @@ class Batch(NamedTuple):
     angles: Doubles
     #: (b,) 1 for a face, 0 for none, NaN where the crop shows too much for one and too little
     face: Doubles
+    #: (b, n_points) 1 for a landmark that nothing was laid over, 0 for a covered one, NaN for one
+    #: outside of the crop
+    visible: Doubles
 
 
 class _Face(NamedTuple):
@@ -136,7 +147,8 @@ class LandmarkDataset:
     ) -> Batch:
         """One face as a batch of one, augmented when there is a generator.
 
-        With the chance ``covers`` a piece of another photo lies over it, whose landmarks stay.
+        With the chance ``covers`` a piece of another photo lies over it, whose landmarks stay;
+        ``visible`` tells which of them lie under it or under the occluder of the augmentation.
         ``smoothed`` is a copy of the points; :func:`batches` fills it.
         """
         recipe, size = self.recipe, self.recipe.input_size
@@ -162,14 +174,33 @@ class LandmarkDataset:
             pixels = crop(face.pixels, from_face, size)
         else:
             pixels = crop_warped(face.pixels, from_face, size, new.warp.along(face.matrix))
+        covered = np.zeros((size, size), bool)
         if rng is not None:
-            pixels = photometric(pixels, rng, recipe)
-            if covers and rng.random() < covers:
-                other = self._face(int(rng.integers(len(self)))).pixels
-                pixels = cover(pixels, random_crop([other], size, rng), rng)
+            pixels, covered = self._covered(photometric(pixels, rng, recipe), rng, covers)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
         seen = np.array([face_label(overlap)])
-        return Batch(pixels[None], points[None], points[None].copy(), angles, seen)
+        visible = visible_points(points, covered)[None]
+        return Batch(pixels[None], points[None], points[None].copy(), angles, seen, visible)
+
+    def covered(self, index: int, rng: np.random.Generator) -> Batch:
+        """The plain crop of a face, under what covers faces where confidence is learned."""
+        plain = self.sample(index)
+        pixels, covered = self._covered(plain.images[0], rng, self.recipe.occlusion)
+        visible = visible_points(plain.points[0], covered)
+        return plain._replace(images=pixels[None], visible=visible[None])
+
+    def _covered(
+        self, pixels: npt.NDArray[np.uint8], rng: np.random.Generator, covers: float = 0.0
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+        """A crop by chance under an occluder and a piece of another photo, and where they lie."""
+        covered = np.zeros(pixels.shape[:2], bool)
+        if rng.random() < self.recipe.occlusion:
+            pixels, covered = occlude(pixels, rng)
+        if covers and rng.random() < covers:
+            other = self._face(int(rng.integers(len(self)))).pixels
+            pixels, more = cover(pixels, random_crop([other], len(pixels), rng), rng)
+            covered = covered | more
+        return pixels, covered
 
     def _new_shape(self, index: int, rng: np.random.Generator) -> NewShape | None:
         """By the recipe's chance another shape of a face."""
@@ -187,11 +218,10 @@ class LandmarkDataset:
 
     def negative(self, index: int, rng: np.random.Generator) -> Batch:
         """A crop without a face as a batch of one: beside this face, of its tiles, or elsewhere."""
-        pixels = photometric(self._no_face(index, rng), rng, self.recipe)
+        pixels, _ = self._covered(photometric(self._no_face(index, rng), rng, self.recipe), rng)
         points = np.full((1, *self.points.shape[1:]), np.nan)
-        return Batch(
-            pixels[None], points, points.copy(), np.full((1, 3), np.nan), np.zeros(1, np.float64)
-        )
+        angles, visible = np.full((1, 3), np.nan), np.full(points.shape[:2], np.nan)
+        return Batch(pixels[None], points, points.copy(), angles, np.zeros(1), visible)
 
     def _no_face(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
         recipe, size = self.recipe, self.recipe.input_size

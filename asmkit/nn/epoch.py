@@ -12,7 +12,7 @@ from asmkit.nn.atpn import ATPN
 from asmkit.nn.checkpoint import TrainingState
 from asmkit.nn.data import Batch, batches, whole_batch
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop
-from asmkit.nn.losses import ASMAssistedLoss, scale_loss
+from asmkit.nn.losses import ASMAssistedLoss, scale_loss, visibility_loss
 from asmkit.nn.preparation import Parts
 from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
@@ -20,6 +20,10 @@ from asmkit.nn.schedule import Stage, learning_rate_at, stage_at
 from asmkit.nn.teacher import Teacher
 
 __all__ = ["forward", "set_mode", "stage_batches", "train_epoch"]
+
+
+#: The parts of a network that learn in later stages, and in which.
+_HEADS = {"tasks": "tasks", "confidence": "confidence", "visibility": "confidence"}
 
 
 def train_epoch(
@@ -83,10 +87,10 @@ def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
 def set_mode(network: LandmarkNetwork, stage: Stage) -> None:
     """In later stages the trunk keeps its statistics: in one, half of the crops show no face."""
     network.train(stage.trains == "landmarks")
-    for name in ("tasks", "confidence"):
+    for name, trained_in in _HEADS.items():
         part: nn.Module | None = getattr(network, name)
         if part is not None:
-            part.train(stage.trains == name)
+            part.train(stage.trains == trained_in)
 
 
 def _step(
@@ -128,14 +132,18 @@ def _terms(
     taught: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The loss of a stage, and what it is made of."""
-    points, smoothed, angles, face = (
+    points, smoothed, angles, face, visible = (
         torch.from_numpy(target).float().to(output.points.device)
-        for target in (batch.points, batch.smoothed, batch.angles, batch.face)
+        for target in (batch.points, batch.smoothed, batch.angles, batch.face, batch.visible)
     )
     points, smoothed = (from_crop(target, recipe.input_size) for target in (points, smoothed))
     if stage.trains == "confidence":
-        assert output.log_scale is not None  # a recipe with that stage makes such a network
-        return {"loss": scale_loss(output.points, output.log_scale, points, recipe.confidence)}
+        # A recipe with that stage makes such a network.
+        assert output.log_scale is not None
+        assert output.visible is not None
+        scales = scale_loss(output.points, output.log_scale, points, recipe.confidence)
+        views = visibility_loss(output.visible, visible)
+        return {"loss": scales + views, "scales": scales, "visibility": views}
     if "pose" in untrained:
         angles = torch.full_like(angles, torch.nan)
     if taught is None:
@@ -159,7 +167,7 @@ def forward(
     if stage.trains == "confidence":
         with torch.no_grad():
             output, features = network.find(images)
-        return network.with_scales(output, features)
+        return network.with_doubts(output, features)
     if not isinstance(network, ATPN):
         return network.find(images)[0]
     tasks = stage.trains == "tasks"

@@ -27,8 +27,9 @@ from asmkit.shipped import network_folder
 
 __all__ = ["Deployed", "export_onnx", "load_network", "write_described", "write_network"]
 
-#: Version of the description in ``model.json``.
-FORMAT = 1
+#: Version of the description in ``model.json``, without and with a visibility head: what knows only
+#: the first would take the last output of a network for its scales.
+FORMAT, FORMAT_WITH_VISIBILITY = 1, 2
 
 #: Greatest difference between ONNX Runtime and torch, in half crops, radians and probability.
 TOLERANCE = 1e-4
@@ -38,7 +39,8 @@ class Deployed(nn.Module):
     """A network with its pre- and post-processing: uint8 crops in, crop pixels and degrees out.
 
     A network with a tracking head gives the probability of a face as well, one with a confidence
-    head, last, the calibrated scales of its errors.
+    head the calibrated scales of its errors, one with a visibility head, last, the calibrated
+    probability that nothing lies over each landmark.
     """
 
     def __init__(self, network: LandmarkNetwork, size: int) -> None:
@@ -54,13 +56,15 @@ class Deployed(nn.Module):
             answers.append(torch.sigmoid(output.face))
         if output.log_scale is not None:
             answers.append(torch.exp(output.log_scale) * (self.size / 2))
+        if output.visible is not None:
+            answers.append(torch.sigmoid(output.visible))
         return tuple(answers)
 
 
 def output_names(network: LandmarkNetwork) -> list[str]:
-    """What a deployed network gives, in order: points, pose and, by its heads, face and scale."""
-    face = ["face"] if network.tasks is not None else []
-    return ["points", "pose", *face, *(["scale"] if network.confidence is not None else [])]
+    """What a deployed network gives, in order: points, pose and what its heads add."""
+    heads = {"face": network.tasks, "scale": network.confidence, "visibility": network.visibility}
+    return ["points", "pose", *(name for name, head in heads.items() if head is not None)]
 
 
 def write_network(
@@ -72,7 +76,7 @@ def write_network(
 ) -> None:
     """Write the files of a network that was trained by a recipe, see :func:`write_described`."""
     description = {
-        "format": FORMAT,
+        "format": FORMAT if network.visibility is None else FORMAT_WITH_VISIBILITY,
         "arch": recipe.arch,
         "width": recipe.width,
         "options": network_options(recipe, chosen, network.modes),
@@ -85,7 +89,12 @@ def write_network(
         "output": "points (n, n_points, 2) in pixels of the crop, 0-based pixel centres; "
         "pose (n, 3) yaw, pitch, roll in degrees (aflw)"
         + ("; face (n,) probability that the crop shows a face" if network.tasks else "")
-        + ("; scale (n, n_points) expected errors in pixels" if network.confidence else ""),
+        + ("; scale (n, n_points) expected errors in pixels" if network.confidence else "")
+        + (
+            "; visibility (n, n_points) probability that nothing lies over a point"
+            if network.visibility
+            else ""
+        ),
         "trained": trained,
     }
     write_described(folder, network, description)
@@ -205,9 +214,9 @@ def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
     given = session.run(None, {"images": images})
     with torch.inference_mode():
         expected = [output.numpy() for output in deployed(torch.from_numpy(images))]
-    units = {"points": size / 2, "pose": np.rad2deg(1.0), "face": 1.0, "scale": size / 2}
+    units = {"points": size / 2, "pose": np.rad2deg(1.0), "scale": size / 2}
     error = max(
-        float(np.abs(one - other).max() / units[name])
+        float(np.abs(one - other).max() / units.get(name, 1.0))
         for one, other, name in zip(given, expected, output_names(deployed.network), strict=True)
     )
     if not error <= TOLERANCE:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asmkit.nn.integral import IntegralMaps
     from asmkit.nn.shape_head import ShapeHead
     from asmkit.nn.shape_layer import ShapeLayer
+    from asmkit.nn.visibility import VisibilityHead
 
 __all__ = [
     "DEGREE",
@@ -56,11 +57,16 @@ class NetworkOutput(NamedTuple):
     #: (n, n_points) logarithm of the expected error of each point, in the units of the points;
     #: None from a network without a confidence head
     log_scale: Tensor | None = None
+    #: (n, n_points) logit of "nothing lies over this point"; None from a network without a
+    #: visibility head
+    visible: Tensor | None = None
 
 
 class Features(NamedTuple):
     """What the heads of a network look at."""
 
+    #: (n, channels, s/4, s/4)
+    shallow: Tensor
     #: (n, channels, s/8, s/8)
     middle: Tensor
     #: (n, channels, s/16, s/16)
@@ -147,11 +153,14 @@ class LandmarkNetwork(nn.Module):
         None in a network that was not asked for it.
     modes : int
         Modes of the shape model in the landmark head; 0 where there is none.
+    visibility : VisibilityHead or None
+        The part that tells covered landmarks, trained with ``confidence``; None likewise.
     """
 
     landmark_head: LinearPoints | ShapeHead
     maps: IntegralMaps | None
     confidence: ConfidenceHead | None
+    visibility: VisibilityHead | None
 
     def __init__(
         self,
@@ -169,23 +178,26 @@ class LandmarkNetwork(nn.Module):
         self.maps = None
         self.tasks: nn.Module | None = None
         self.confidence = None
+        self.visibility = None
         self.dropout = nn.Dropout(dropout)
         self.landmark_head = head(features, n_points)
 
     def forward(self, images: Tensor) -> NetworkOutput:
         """``images (n, 3, s, s)``, RGB from -1 to 1."""
         output, features = self.find(images)
-        return self.with_scales(output, features)
+        return self.with_doubts(output, features)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         raise NotImplementedError
 
-    def with_scales(self, output: NetworkOutput, features: Features) -> NetworkOutput:
-        """The output with the scales of its landmarks, from a network that states them."""
-        if self.confidence is None:
-            return output
-        return output._replace(log_scale=self.confidence(output.points, features))
+    def with_doubts(self, output: NetworkOutput, features: Features) -> NetworkOutput:
+        """The output with scales and visibility of its landmarks, as far as a network has them."""
+        if self.confidence is not None:
+            output = output._replace(log_scale=self.confidence(output.points, features))
+        if self.visibility is not None:
+            output = output._replace(visible=self.visibility(output.points, features))
+        return output
 
     def start_from(self, mean_shape: Tensor, shapes: ShapeLayer | None = None) -> None:
         """Make ``mean_shape (n_points, 2)``, relative to the crop, the answer before training.

@@ -26,8 +26,8 @@ network", arXiv 1503.02531, add a loss against a teacher's answers to the one ag
 
     L_teacher = 1/(N n) Σ ‖T − P‖₂           with the weight ``teacher_weight``
 
-The scales of the errors (:mod:`asmkit.confidence`) have a loss of their own, which is all that
-their stage of a training has.
+The scales of the errors (:mod:`asmkit.confidence`) and the visibility of landmarks have losses of
+their own, which are all that their stage of a training has.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from asmkit.nn.recipe import LOSS_FORMS, Recipe
 from asmkit.nn.rotation import rotation_of
 from asmkit.nn.wing import soft_wing, wing
 
-__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss"]
+__all__ = ["ASMAssistedLoss", "LossTerms", "alpha_at", "scale_loss", "visibility_loss"]
 
 #: How α runs through the epochs: by thirds as printed, or by thirds and 0 in the last tenth, or
 #: no smoothed targets at all (the control).
@@ -229,6 +229,23 @@ def scale_loss(points: Tensor, log_scale: Tensor, truth: Tensor, likelihood: str
     return mean
 
 
+def visibility_loss(logits: Tensor, visible: Tensor) -> Tensor:
+    """Mean cross entropy of landmarks in plain view or covered.
+
+    Parameters
+    ----------
+    logits : Tensor, (n, n_points)
+    visible : Tensor, (n, n_points)
+        1 for a landmark in plain view, 0 for a covered one; NaN counts for nothing.
+
+    Returns
+    -------
+    Tensor
+        A scalar.
+    """
+    return _masked_cross_entropy(logits, visible)
+
+
 def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:
     known = angles.isfinite().all(-1)
     if output.rotation is None:
@@ -239,8 +256,8 @@ def _pose_error(output: NetworkOutput, angles: Tensor) -> Tensor:
     return error.sum() / known.sum().clamp(min=1)
 
 
-def _masked_cross_entropy(logits: Tensor, face: Tensor) -> Tensor:
-    known = face.isfinite()
-    target = face.where(known, 0.0)
+def _masked_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    known = label.isfinite()
+    target = label.where(known, 0.0)
     error = binary_cross_entropy_with_logits(logits, target, reduction="none")
     return error.where(known, 0.0).sum() / known.sum().clamp(min=1)

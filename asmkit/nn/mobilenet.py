@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from asmkit.nn.blocks import DEEP, MIDDLE, bottlenecks, conv_bn, scaled
+from asmkit.nn.blocks import DEEP, MIDDLE, SHALLOW, bottlenecks, conv_bn, scaled
 from asmkit.nn.confidence import confidence_head
 from asmkit.nn.heads import Features, NetworkOutput
 from asmkit.nn.pooled import PooledNetwork
+from asmkit.nn.visibility import visibility_head
 
 __all__ = ["MobileNetV2"]
 
@@ -35,6 +36,8 @@ class MobileNetV2(PooledNetwork):
         How landmarks are found, see :mod:`asmkit.nn.pooled`.
     confidence : {"none", "laplace", "gaussian"}
         Whether it states scales of its errors, see :mod:`asmkit.confidence`.
+    visibility : bool
+        Whether it tells covered landmarks, see :mod:`asmkit.nn.visibility`.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class MobileNetV2(PooledNetwork):
         head: str = "pooled",
         modes: int = 0,
         confidence: str = "none",
+        visibility: bool = False,
     ) -> None:
         blocks = list(bottlenecks(width, 17))
         features = scaled(1280, max(width, 1.0))
@@ -59,13 +63,16 @@ class MobileNetV2(PooledNetwork):
         )
         self.initialise()
         self.confidence = confidence_head(confidence, *sizes, n_points)
+        shallow = blocks[SHALLOW][1]
+        self.visibility = visibility_head(visibility, shallow, *sizes, n_points)
 
     def find(self, images: Tensor) -> tuple[NetworkOutput, Features]:
-        """All but the scales, and the features they are stated by."""
+        """All but scales and visibility, and the features they are stated by."""
         stem, blocks = 1, self.trunk  # the first of the trunk is no block
-        middle = blocks[: stem + MIDDLE + 1](images)
+        shallow = blocks[: stem + SHALLOW + 1](images)
+        middle = blocks[stem + SHALLOW + 1 : stem + MIDDLE + 1](shallow)
         deep = blocks[stem + MIDDLE + 1 : stem + DEEP + 1](middle)
         x = blocks[stem + DEEP + 1 :](deep)  # (n, 1280, s/32, s/32)
         flat = torch.flatten(adaptive_avg_pool2d(x, 1), 1)
-        features = Features(middle, deep, flat)
+        features = Features(shallow, middle, deep, flat)
         return self.heads(features), features

@@ -89,7 +89,7 @@ def network_options(recipe: Recipe, chosen: Scheme | None, modes: int = 1) -> di
             f"recipe: shape_components is an option of the head 'shape', not of {options['head']!r}"
         )
     if recipe.confidence != "none":
-        options["confidence"] = recipe.confidence
+        options |= {"confidence": recipe.confidence, "visibility": True}
     if "heatmap" in own:
         contours = chosen.contours if chosen else ()
         options["contours"] = [

@@ -59,6 +59,12 @@ def check_network(
             f"recipe: confidence is {recipe.confidence!r} and confidence_epochs is "
             f"{recipe.confidence_epochs}; expected 'none' and 0, or a density and at least 1"
         )
+    if recipe.confidence != "none" and recipe.occlusion == 0:
+        raise ValueError(
+            "recipe: occlusion is 0, so nothing would ever lie over a landmark, and with "
+            f"confidence {recipe.confidence!r} the network is to learn what a covered one looks "
+            "like; expected more than 0, such as 0.6"
+        )
     # Of a trained network that it starts from, everything else may be kept.
     confidence_alone = recipe.epochs == 0 and recipe.confidence_epochs > 0
     if network.tasks is None and recipe.epochs == 0 and not confidence_alone:

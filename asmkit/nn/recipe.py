@@ -118,10 +118,11 @@ class Recipe:
     #: share of the stage's crops that show no face, or not enough of one
     negatives: float = 0.5
 
-    # -- last stage: how sure the network is of each landmark, all else frozen
+    # -- last stage: how sure the network is of each landmark, and whether it is covered, all else
+    # frozen
     #: "none", or the density by which the scales of the errors are learned: "laplace" or
-    #: "gaussian", see asmkit.confidence. That a covered point is less sure is learned from covered
-    #: points, so ``occlusion`` should be above 0: in this stage it is also the chance that a piece
+    #: "gaussian", see asmkit.confidence. What a covered point looks like is learned from covered
+    #: points, so ``occlusion`` must be above 0: in this stage it is also the chance that a piece
     #: of another photo lies over the face
     confidence: str = "none"
     confidence_epochs: int = 0

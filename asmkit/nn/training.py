@@ -5,8 +5,8 @@ ASM-assisted loss → averaged weights → ``model.safetensors``, ``model.json``
 
 A network that judges pose and face from its landmarks (ATPN) is trained in two stages: the
 landmarks first, then the two heads, with all else frozen or slow. Any network may have a last
-stage, in which it learns how sure it is of each landmark, with all else frozen; what it states is
-then calibrated on the images that are held out.
+stage, in which it learns how sure it is of each landmark and whether something lies over it, with
+all else frozen; what it states is then calibrated on the images that are held out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from asmkit._files import replacing
 from asmkit.annotations import Annotation
 from asmkit.errors import FormatError
 from asmkit.model import ShapeModel
-from asmkit.nn.calibration import calibrate
+from asmkit.nn.calibration import calibrate, calibrate_visibility
 from asmkit.nn.checkpoint import (
     TrainingState,
     as_record,
@@ -261,10 +261,10 @@ def _run(work: _Work, progress: bool) -> Path:
         if teacher is not None:
             summary["teacher"] = teacher.sha256
         if recipe.confidence != "none":
-            held_out = parts.validation
-            summary["calibration"] = (
-                calibrate(network, held_out, recipe.confidence) if held_out is not None else None
-            )
+            summary |= {"calibration": None, "visibility_calibration": None}
+            if parts.validation is not None:
+                summary["calibration"] = calibrate(network, parts.validation, recipe.confidence)
+                summary["visibility_calibration"] = calibrate_visibility(network, parts.validation)
         write_network(folder, network, recipe, parts.scheme, summary)
     processes.wait()
     return folder

@@ -14,7 +14,9 @@ from asmkit.nn.heads import NetworkOutput, as_input, from_crop, to_crop
 from asmkit.nn.losses import scale_loss
 from asmkit.schemes import Scheme
 
-__all__ = ["outputs_of", "validate"]
+__all__ = ["covered_outputs", "outputs_of", "validate"]
+
+Doubles = npt.NDArray[np.float64]
 
 
 @torch.inference_mode()
@@ -29,7 +31,8 @@ def validate(
 
     ``nme``; where pose and face have been learned (``judges``), ``yaw``, ``pitch``, ``roll`` where
     there are labels, and ``face_auc`` of a network with a tracking head, against one negative a
-    face, the same in every epoch; where scales have been learned (``states``), ``scale_loss``.
+    face, the same in every epoch; where scales have been learned (``states``), ``scale_loss``, and
+    ``visibility_auc``, of visible against covered landmarks, the covers the same in every epoch.
     """
     network.eval()
     size = dataset.recipe.input_size
@@ -46,6 +49,11 @@ def validate(
         row["scale_loss"] = float(
             scale_loss(outputs.points, outputs.log_scale, relative, likelihood)
         )
+    if states and outputs.visible is not None:
+        logits, visible = covered_outputs(network, dataset, 1, 0)
+        known = np.isfinite(visible)
+        if len(np.unique(visible[known])) == 2:
+            row["visibility_auc"] = float(roc_auc_score(visible[known], logits[known]))
     angles = np.concatenate([sample.angles for sample in samples])
     if not judges:
         return row
@@ -69,9 +77,28 @@ def outputs_of(network: nn.Module, images: list[npt.NDArray[np.uint8]]) -> Netwo
     ]
     faces = [part.face for part in parts if part.face is not None]
     scales = [part.log_scale for part in parts if part.log_scale is not None]
+    visible = [part.visible for part in parts if part.visible is not None]
     return NetworkOutput(
         torch.cat([part.points for part in parts]).cpu(),
         torch.cat([part.angles for part in parts]).cpu(),
         torch.cat(faces).cpu() if faces else None,
         log_scale=torch.cat(scales).cpu() if scales else None,
+        visible=torch.cat(visible).cpu() if visible else None,
     )
+
+
+def covered_outputs(
+    network: nn.Module, dataset: LandmarkDataset, rounds: int, seed: int
+) -> tuple[Doubles, Doubles]:
+    """Logits of visible landmarks, and their labels, where things lie over the plain crops.
+
+    Both ``(rounds · n, n_points)``; the same covers for the same seed.
+    """
+    samples = [
+        dataset.covered(index, np.random.default_rng([seed, turn, index]))
+        for turn in range(rounds)
+        for index in range(len(dataset))
+    ]
+    outputs = outputs_of(network, [sample.images for sample in samples])
+    assert outputs.visible is not None  # from a network with that head
+    return outputs.visible.double().numpy(), np.concatenate([s.visible for s in samples])

@@ -1,0 +1,261 @@
+"""Covered landmarks: how they are labelled, learned, calibrated, and told to the user."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tiny_training
+import torch
+from scipy.special import expit
+from sklearn.metrics import roc_auc_score
+
+import asmkit
+from asmkit.boxes import landmark_box
+from asmkit.confidence import platt_scaling
+from asmkit.datasets import SyntheticFaces, synthetic_faces
+from asmkit.nn import build_network
+from asmkit.nn.augment import visible_points
+from asmkit.nn.calibration import calibrate_visibility
+from asmkit.nn.data import LandmarkDataset, batches
+from asmkit.nn.export import write_network
+from asmkit.nn.heads import LandmarkNetwork, as_input, from_crop
+from asmkit.nn.losses import visibility_loss
+from asmkit.nn.validation import covered_outputs
+from asmkit.predictor import Prediction, Predictor
+
+Doubles = npt.NDArray[np.float64]
+TINY = replace(tiny_training.TINY, confidence="laplace", confidence_epochs=1)
+
+
+@pytest.fixture(scope="module")
+def faces() -> SyntheticFaces:
+    return synthetic_faces(24, 5, size=64)
+
+
+@pytest.fixture(scope="module")
+def dataset(
+    faces: SyntheticFaces, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[LandmarkDataset, LandmarkDataset]:
+    """The same faces where occluders never and always lie over them."""
+    folder = tmp_path_factory.mktemp("faces")
+    faces.save(folder)
+    annotations, chosen = asmkit.read(folder), asmkit.scheme("ibug68")
+    recipes = (replace(TINY, occlusion=share, shift=0.3) for share in (0.0, 1.0))
+    plain, covered = (LandmarkDataset(annotations, recipe, chosen) for recipe in recipes)
+    return plain, covered
+
+
+# -- labels
+
+
+def test_a_landmark_is_covered_where_its_pixel_is(rng: np.random.Generator) -> None:
+    covered = rng.random((9, 9)) < 0.5
+    points = rng.uniform(-3, 12, (500, 2))
+    found = visible_points(points, covered)
+    for (x, y), visible in zip(points, found, strict=True):
+        column, row = round(x), round(y)
+        if 0 <= column < 9 and 0 <= row < 9:
+            assert visible == (not covered[row, column])
+        else:
+            assert np.isnan(visible)
+    assert set(found[np.isfinite(found)]) == {0, 1}
+
+
+def test_labels_follow_what_lies_over_the_moved_and_mirrored_landmarks(
+    dataset: tuple[LandmarkDataset, LandmarkDataset],
+) -> None:
+    """In plain view the pixel is that of the face without covers; covered, it is another."""
+    hidden, changed = 0, 0
+    for index in range(24):
+        plain, covered = (
+            part.sample(index, np.random.default_rng(index), share)
+            for part, share in zip(dataset, (0.0, 1.0), strict=True)
+        )
+        np.testing.assert_array_equal(covered.points, plain.points)
+        column, row = np.rint(covered.points[0]).astype(int).T
+        inside = (np.minimum(column, row) >= 0) & (np.maximum(column, row) < TINY.input_size)
+        np.testing.assert_array_equal(np.isfinite(covered.visible[0]), inside)
+        np.testing.assert_array_equal(plain.visible[0], np.where(inside, 1, np.nan))
+        before, after = (
+            part.images[0][row[inside], column[inside]].astype(int) for part in (plain, covered)
+        )
+        other = (before != after).any(1)
+        under = covered.visible[0, inside] == 0
+        assert not other[~under].any()
+        hidden, changed = hidden + under.sum(), changed + (other & under).sum()
+    assert hidden > 100
+    assert changed > 0.95 * hidden  # a cover may be of the same colour
+
+
+def test_labels_are_the_same_for_any_number_of_threads_and_parts(
+    dataset: tuple[LandmarkDataset, LandmarkDataset],
+) -> None:
+    _, data = dataset
+    one, three = (list(batches(data, None, 2, n, covers=0.6)) for n in (1, 3))
+    part = list(batches(data, None, 2, covers=0.6, part=1, n_parts=2))
+    for a, b, half in zip(one, three, part, strict=True):
+        np.testing.assert_array_equal(a.visible, b.visible)
+        np.testing.assert_array_equal(a.visible[1::2], half.visible)
+    assert np.isnan(data.negative(0, np.random.default_rng(0)).visible).all()
+
+
+def test_unknown_landmarks_count_for_nothing() -> None:
+    logits = torch.tensor([[1.0, -2, 5]], requires_grad=True)
+    visible = torch.tensor([[1.0, 0, torch.nan]])
+    loss = visibility_loss(logits, visible)
+    expected = -(np.log(expit(1)) + np.log(1 - expit(-2))) / 2
+    assert loss.item() == pytest.approx(expected)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    assert logits.grad is not None
+    assert logits.grad[0, 2] == 0
+
+
+# -- learned
+
+
+def network(visibility: bool = True) -> LandmarkNetwork:
+    torch.manual_seed(0)
+    options = {"width": 0.35, "confidence": "laplace", "visibility": visibility}
+    return build_network("asmnet", 68, **options).eval()
+
+
+def test_a_patch_is_seen_at_the_landmarks_that_it_covers(
+    dataset: tuple[LandmarkDataset, LandmarkDataset],
+) -> None:
+    """On features that nothing was learned for, and faces that it has not seen covered so."""
+    _, data = dataset
+    made = network()
+    assert made.visibility is not None
+    optimizer = torch.optim.AdamW(made.visibility.parameters(), 2e-2)
+
+    def looked(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        samples = [data.covered(i, np.random.default_rng([seed, i])) for i in range(len(data))]
+        images, points, visible = (
+            torch.from_numpy(np.concatenate([getattr(sample, name) for sample in samples]))
+            for name in ("images", "points", "visible")
+        )
+        with torch.no_grad():
+            _, features = made.find(as_input(images))
+        at = from_crop(points.float(), TINY.input_size)
+        assert made.visibility is not None
+        return made.visibility(at, features), visible.float()
+
+    made.train()  # untrained, its statistics are those of the batch at hand
+    for step in range(60):
+        logits, visible = looked(step)
+        optimizer.zero_grad()
+        visibility_loss(logits, visible).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.no_grad():
+        logits, visible = looked(1000)
+    known = visible.isfinite()
+    assert roc_auc_score(visible[known], logits[known]) > 0.8
+
+
+# -- calibrated
+
+
+def test_platt_scaling_finds_slope_and_offset(rng: np.random.Generator) -> None:
+    logits = rng.normal(1, 3, 50_000)
+    labels = (rng.random(50_000) < expit(0.5 * logits - 1)).astype(float)
+    slope, offset = platt_scaling(logits, labels)
+    assert slope == pytest.approx(0.5, rel=0.05)
+    assert offset == pytest.approx(-1, rel=0.05)
+    # In other units the same is said.
+    again = platt_scaling(100 * logits + 7, labels)
+    np.testing.assert_allclose(
+        again[0] * (100 * logits + 7) + again[1], slope * logits + offset, atol=1e-3
+    )
+    unknown = np.where(rng.random(50_000) < 0.3, np.nan, labels)
+    kept = np.isfinite(unknown)
+    np.testing.assert_allclose(
+        platt_scaling(logits, unknown), platt_scaling(logits[kept], labels[kept])
+    )
+
+
+def test_what_separates_labels_or_has_but_one_stays_finite() -> None:
+    slope, offset = platt_scaling([-1.0, -1, 1, 1], [0, 0, 1, 1])
+    np.testing.assert_allclose(expit(slope * np.array([-1, 1]) + offset), [1 / 4, 3 / 4], atol=1e-4)
+    slope, offset = platt_scaling([2.0, 2, 2, 2], [1, 1, 1, 1])
+    assert expit(2 * slope + offset) == pytest.approx(5 / 6, abs=1e-4)
+    for logits, labels in (([1.0], [1, 0]), ([1.0], [np.nan]), ([np.inf], [1.0]), ([], [])):
+        with pytest.raises(ValueError, match="logits, labels"):
+            platt_scaling(logits, labels)
+
+
+def test_calibrated_visibility_is_right_on_average(
+    dataset: tuple[LandmarkDataset, LandmarkDataset],
+) -> None:
+    _, data = dataset
+    made = network()
+    summary = calibrate_visibility(made, data)
+    with torch.inference_mode():
+        logits, visible = covered_outputs(made, data, 8, 1)
+    known = np.isfinite(visible)
+    # Platt's targets: one face more of each kind.
+    n = np.array([(visible == label).sum() for label in (0, 1)])
+    target = np.where(visible[known] > 0, (n[1] + 1) / (n[1] + 2), 1 / (n[0] + 2))
+    assert expit(logits[known]).mean() == pytest.approx(target.mean(), abs=1e-3)
+    assert summary["calibration_error_after"] <= summary["calibration_error_before"]
+    assert summary["covered"] == pytest.approx(n[0] / n.sum(), abs=1e-4)
+    assert calibrate_visibility(made, data) == summary  # what was there before is forgotten
+
+
+# -- told
+
+
+def stand_in(visibility: float | None) -> Predictor:
+    """A network of three points, in crops of 100, that states one scale and one visibility."""
+
+    def run(crops: npt.NDArray[np.uint8]) -> list[Doubles]:
+        n = len(crops)
+        told = [] if visibility is None else [np.full((n, 3), visibility)]
+        return [np.full((n, 3, 2), 50.0), np.zeros((n, 3)), np.full((n, 3), 4.0), *told]
+
+    options = {"confidence": "laplace"} | ({} if visibility is None else {"visibility": True})
+    description = {"n_points": 3, "input_size": 100, "margin": 1.25, "scheme": None}
+    return Predictor(run, {**description, "options": options}, "stand-in")
+
+
+def test_confidence_is_of_landmarks_in_plain_view_and_near() -> None:
+    image, boxes = np.zeros((120, 120, 3), np.uint8), [[5.0, 5, 40, 20], [5, 5, 10, 80]]
+    old, new = (stand_in(visibility).predict(image, boxes) for visibility in (None, 0.25))
+    assert old.visibility is None
+    assert new.visibility is not None
+    np.testing.assert_array_equal(new.visibility, np.full((2, 3), 0.25))
+    np.testing.assert_array_equal(new.scale, old.scale)
+    np.testing.assert_array_equal(new.within(), old.confidence)
+    np.testing.assert_array_equal(new.confidence, 0.25 * old.confidence)
+    unsaid = Prediction(*(getattr(new, name) for name in ("points", "pose", "boxes", "face")))
+    assert unsaid.visibility is None
+    assert np.isnan(unsaid.confidence).all()
+
+
+def test_networks_of_before_state_scales_alone(
+    faces: SyntheticFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
+    options = {"width": 0.35, "dropout": 0.0, "confidence": "laplace"}
+    image, boxes = faces.images[0], landmark_box(faces.points[:1])
+    found = {}
+    for visibility in (False, True):
+        made = options | ({"visibility": True} if visibility else {})
+        monkeypatch.setattr("asmkit.nn.export.network_options", lambda *args, made=made: made)
+        folder = tmp_path / str(visibility)
+        folder.mkdir()
+        write_network(folder, network(visibility), TINY, asmkit.scheme("ibug68"), {})
+        description = json.loads((folder / "model.json").read_text("utf-8"))
+        # What knows format 1 alone would read visibility as scale, and is told to be updated.
+        assert description["format"] == (2 if visibility else 1)
+        found[visibility] = asmkit.load(folder, engine="torch").predict(image, boxes)
+    assert found[False].visibility is None
+    np.testing.assert_array_equal(found[False].confidence, found[False].within())
+    for name in ("points", "pose", "scale"):
+        np.testing.assert_array_equal(getattr(found[True], name), getattr(found[False], name))
+    assert found[True].visibility is not None
+    assert ((found[True].visibility > 0) & (found[True].visibility < 1)).all()
