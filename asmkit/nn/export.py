@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,14 @@ from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
 from asmkit.shipped import network_folder
 
-__all__ = ["Deployed", "export_onnx", "load_network", "write_network"]
+__all__ = [
+    "Deployed",
+    "difference",
+    "export_onnx",
+    "load_network",
+    "output_names",
+    "write_network",
+]
 
 #: Version of the description in ``model.json``.
 FORMAT = 1
@@ -61,6 +70,17 @@ def output_names(network: LandmarkNetwork) -> list[str]:
     """What a deployed network gives, in order: points, pose and, by its heads, face and scale."""
     face = ["face"] if network.tasks is not None else []
     return ["points", "pose", *face, *(["scale"] if network.confidence is not None else [])]
+
+
+def difference(
+    given: Sequence[npt.ArrayLike], expected: Sequence[npt.ArrayLike], names: list[str], size: int
+) -> float:
+    """Greatest difference between answers, in half crops, radians and probability."""
+    units = {"points": size / 2, "pose": np.rad2deg(1.0), "face": 1.0, "scale": size / 2}
+    return max(
+        float(np.abs(np.asarray(one) - np.asarray(other)).max() / units[name])
+        for one, other, name in zip(given, expected, names, strict=True)
+    )
 
 
 def write_network(
@@ -197,12 +217,8 @@ def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = session.run(None, {"images": images})
     with torch.inference_mode():
-        expected = [output.numpy() for output in deployed(torch.from_numpy(images))]
-    units = {"points": size / 2, "pose": np.rad2deg(1.0), "face": 1.0, "scale": size / 2}
-    error = max(
-        float(np.abs(one - other).max() / units[name])
-        for one, other, name in zip(given, expected, output_names(deployed.network), strict=True)
-    )
+        expected = deployed(torch.from_numpy(images))
+    error = difference(given, expected, output_names(deployed.network), size)
     if not error <= TOLERANCE:
         raise RuntimeError(
             f"the ONNX export differs from torch by {error:.2e}, more than {TOLERANCE}; "
