@@ -13,8 +13,8 @@
 - ``batch``: faces a second in batches of 1, 8 and 64 crops.
 
 Each round runs all variants in turn, so that a busy machine slows all alike; a variant runs once
-before its calls are timed. Times are taken on the processor, of all threads of the process together:
-a machine that others share takes less from that than from the clock. Times are medians over the
+before its calls are timed. Times are taken on the processor, of all threads of the process
+together: who shares the machine disturbs that less than the clock. Times are medians over the
 rounds, ratios medians of the rounds' ratios; the file of ``--out`` has both clocks. ``--networks``
 keeps the untrained networks, whose export takes longer than all else, for the next run.
 """
@@ -40,7 +40,6 @@ from asmkit._files import replacing
 from asmkit.boxes import landmark_box
 from asmkit.nn import Recipe, build_network
 from asmkit.nn.export import write_network
-from asmkit.predictor import Predictor
 from asmkit.schemes import scheme
 
 Doubles = npt.NDArray[np.float64]
@@ -61,9 +60,11 @@ class Times(dict[str, Doubles]):
     """Seconds a call ``(n_rounds,)`` by each clock."""
 
     def milliseconds(self) -> dict[str, float]:
+        """Medians over the rounds."""
         return {clock: 1e3 * float(np.median(seconds)) for clock, seconds in self.items()}
 
     def over(self, other: Times) -> dict[str, float]:
+        """Medians of the rounds' ratios."""
         return {clock: float(np.median(self[clock] / other[clock])) for clock in self}
 
 
@@ -172,7 +173,7 @@ def on_photos(ways: dict[str, Work], photos: list[Any], n_rounds: int) -> list[R
 
 
 def show_forward(rows: list[Row]) -> None:
-    print("| one crop, one thread | input | eager, ms | default, ms | eager / default | clock |")
+    print("\n| one crop, one thread | input | eager, ms | default, ms | eager / default | clock |")
     print("|---|---|---|---|---|---|")
     for row in rows:
         ratio = row["eager_over_default"]
@@ -236,7 +237,7 @@ def main() -> None:
     asmkit.set_num_threads(1)
     n_rounds, shipped = arguments.rounds, asmkit.shipped_networks()
     results: dict[str, Any] = {"rounds": n_rounds, "versions": versions()}
-    print(f"Medians of {n_rounds} rounds, {FIRST} time but for the columns of the clock.\n")
+    print(f"Medians of {n_rounds} rounds, {FIRST} time but for the columns of the clock.")
     if "forward" in arguments.parts:
         with tempfile.TemporaryDirectory() as folder:
             peers = list(untrained(arguments.networks or Path(folder)))
