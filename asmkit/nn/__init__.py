@@ -14,6 +14,7 @@ from asmkit.nn.mobilenet import MobileNetV2  # noqa: E402
 from asmkit.nn.networks import build_network  # noqa: E402
 from asmkit.nn.recipe import Recipe  # noqa: E402
 from asmkit.nn.shape_layer import ShapeLayer  # noqa: E402
+from asmkit.nn.torch_export import export_torch  # noqa: E402
 from asmkit.nn.training import resume, train  # noqa: E402
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "average_runs",
     "build_network",
     "export_onnx",
+    "export_torch",
     "load_network",
     "resume",
     "train",

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,15 @@ from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme
 from asmkit.shipped import network_folder
 
-__all__ = ["Deployed", "export_onnx", "load_network", "write_described", "write_network"]
+__all__ = [
+    "Deployed",
+    "difference",
+    "export_onnx",
+    "load_network",
+    "output_names",
+    "write_described",
+    "write_network",
+]
 
 #: Version of the description in ``model.json``, without and with a visibility head: what knows only
 #: the first would take the last output of a network for its scales.
@@ -65,6 +75,17 @@ def output_names(network: LandmarkNetwork) -> list[str]:
     """What a deployed network gives, in order: points, pose and what its heads add."""
     heads = {"face": network.tasks, "scale": network.confidence, "visibility": network.visibility}
     return ["points", "pose", *(name for name, head in heads.items() if head is not None)]
+
+
+def difference(
+    given: Sequence[npt.ArrayLike], expected: Sequence[npt.ArrayLike], names: list[str], size: int
+) -> float:
+    """Greatest difference between answers, in half crops, radians and probability."""
+    units = {"points": size / 2, "pose": np.rad2deg(1.0), "scale": size / 2}
+    return max(
+        float(np.abs(np.asarray(one) - np.asarray(other)).max() / units.get(name, 1.0))
+        for one, other, name in zip(given, expected, names, strict=True)
+    )
 
 
 def write_network(
@@ -213,12 +234,8 @@ def _check_parity(deployed: Deployed, path: Path, size: int) -> None:
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     given = session.run(None, {"images": images})
     with torch.inference_mode():
-        expected = [output.numpy() for output in deployed(torch.from_numpy(images))]
-    units = {"points": size / 2, "pose": np.rad2deg(1.0), "scale": size / 2}
-    error = max(
-        float(np.abs(one - other).max() / units.get(name, 1.0))
-        for one, other, name in zip(given, expected, output_names(deployed.network), strict=True)
-    )
+        expected = deployed(torch.from_numpy(images))
+    error = difference(given, expected, output_names(deployed.network), size)
     if not error <= TOLERANCE:
         raise RuntimeError(
             f"the ONNX export differs from torch by {error:.2e}, more than {TOLERANCE}; "
