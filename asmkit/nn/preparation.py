@@ -13,6 +13,7 @@ from asmkit.model import ShapeModel
 from asmkit.nn.data import LandmarkDataset
 from asmkit.nn.negatives import other_images
 from asmkit.nn.networks import build_network, network_options
+from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.splits import validation_part
@@ -80,8 +81,13 @@ def prepare(
     recipe: Recipe,
     progress: bool,
     others: str | os.PathLike[str] | None = None,
+    processes: Processes | None = None,
 ) -> Parts:
-    """Data sets to train on and to watch, every image decoded, and the shape model of the first."""
+    """Data sets to train on and to watch, and the shape model of the first.
+
+    Every image is decoded once, by one of the processes; those to watch by the one that watches.
+    """
+    processes = processes or Processes()
     chosen = _scheme(recipe, annotations)
     without_faces = other_images(Path(others)) if others is not None else []
     held_out = validation_part([a.name for a in annotations], recipe.validation)
@@ -102,9 +108,9 @@ def prepare(
         )
     model = ShapeModel(recipe.asm_components, align=recipe.asm_align, mirror=chosen)
     model.fit(training.points)
-    for part in (training, validation):
-        if part is not None:
-            part.load(progress)
+    training.load(progress, processes.rank, processes.count)
+    if validation is not None and processes.writes:
+        validation.load(progress)
     return Parts(chosen, training, validation, model)
 
 
