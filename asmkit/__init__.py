@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         slide_and_align,
         slide_semilandmarks,
     )
-    from asmkit.annotations import Annotation, read, read_shapes, write
+    from asmkit.annotations import Annotation, read, read_shapes, write, write_shards
     from asmkit.baseline import mean_in_boxes
     from asmkit.box_calibration import BoxCalibration, calibrate_box
     from asmkit.confidence import calibration_error, doubt_outliers
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from asmkit.metrics import auc, ced, failure_rate, nme, pose_mae
     from asmkit.model import ShapeModel
     from asmkit.one_euro import OneEuro
+    from asmkit.packed_image import PackedImage
     from asmkit.pose import Camera, Pose, face_reference, solve_pnp
     from asmkit.predictor import Prediction, Predictor, load
     from asmkit.priors import Box, Ellipsoid, Gaussian, PriorReport, Unbounded
@@ -76,6 +77,7 @@ _MODULE_OF = {
     "Gaussian": "priors",
     "MissingExtraError": "errors",
     "OneEuro": "one_euro",
+    "PackedImage": "packed_image",
     "Pose": "pose",
     "Prediction": "predictor",
     "Predictor": "predictor",
@@ -135,6 +137,7 @@ _MODULE_OF = {
     "warp_to_shape": "warp",
     "write": "annotations",
     "write_errors": "error_table",
+    "write_shards": "annotations",
     "write_tracks": "track_files",
     "write_video": "video",
 }
@@ -154,6 +157,7 @@ __all__ = [
     "Gaussian",
     "MissingExtraError",
     "OneEuro",
+    "PackedImage",
     "Pose",
     "Prediction",
     "Predictor",
@@ -217,6 +221,7 @@ __all__ = [
     "warp_to_shape",
     "write",
     "write_errors",
+    "write_shards",
     "write_tracks",
     "write_video",
 ]

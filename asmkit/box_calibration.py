@@ -30,6 +30,7 @@ from asmkit.boxes import BELONGS, as_boxes, iou, landmark_box
 from asmkit.errors import FormatError
 from asmkit.images import as_image, read_image
 from asmkit.matching import match
+from asmkit.packed_image import ImageSource
 
 if TYPE_CHECKING:
     from asmkit.annotations import Annotation
@@ -222,11 +223,11 @@ def calibrate_box(
     return _fitted(found, list(faces.values()))
 
 
-def _faces_by_image(dataset: Sequence[Annotation]) -> dict[Path, Doubles]:
+def _faces_by_image(dataset: Sequence[Annotation]) -> dict[ImageSource, Doubles]:
     """The tight boxes of the faces of each image."""
     if not len(dataset):
         raise ValueError("dataset: got none, expected annotated images")
-    faces: dict[Path, list[Doubles]] = {}
+    faces: dict[ImageSource, list[Doubles]] = {}
     for annotation in dataset:
         if annotation.image is None:
             raise ValueError(

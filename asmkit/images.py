@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -15,10 +16,12 @@ import numpy.typing as npt
 from asmkit._files import replacing
 from asmkit.boxes import apply_affine, invert_affine
 from asmkit.errors import FormatError
+from asmkit.packed_image import ImageSource, PackedImage
 
 __all__ = [
     "as_image",
     "crop",
+    "encode_image",
     "image_size",
     "read_image",
     "ready_for_crop",
@@ -53,8 +56,8 @@ def as_image(image: npt.ArrayLike, name: str = "image") -> Image:
     return array
 
 
-def read_image(path: str | os.PathLike[str]) -> Image:
-    """Read an image file.
+def read_image(path: str | os.PathLike[str] | PackedImage) -> Image:
+    """Read an image file, or one in a tar file.
 
     The EXIF orientation is applied. Grey becomes three equal channels, 16 bits are scaled to 8
     (65535 to 255), and transparency is dropped: the stored colours count.
@@ -71,11 +74,15 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     FormatError
         When the file is not an image that OpenCV can decode.
     """
-    path = Path(path)
+    path = _source(path)
     return np.ascontiguousarray(_as_uint8(path, _decode(path))[..., ::-1])
 
 
-def _decode(path: Path) -> npt.NDArray[Any]:
+def _source(path: str | os.PathLike[str] | PackedImage) -> ImageSource:
+    return path if isinstance(path, PackedImage) else Path(path)
+
+
+def _decode(path: ImageSource) -> npt.NDArray[Any]:
     """Decode pixels in OpenCV's order, blue first, in the depth of the file."""
     data = path.read_bytes()
     problem = f"it begins with {data[:8]!r}" if data else "it is empty"
@@ -113,7 +120,7 @@ def _png_damage(data: bytes) -> str | None:
     return "it is cut off"
 
 
-def _as_uint8(path: Path, pixels: npt.NDArray[Any]) -> Image:
+def _as_uint8(path: ImageSource, pixels: npt.NDArray[Any]) -> Image:
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
@@ -131,9 +138,9 @@ def write_image(path: str | os.PathLike[str], image: npt.ArrayLike) -> None:
     """
     path, pixels = Path(path), as_image(image)
     check_image_suffix(path)
-    _, encoded = cv2.imencode(path.suffix, np.ascontiguousarray(pixels[..., ::-1]))
+    data = encode_image(path.suffix, pixels)
     with replacing(path, durable=False) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(data)
 
 
 def check_image_suffix(path: str | os.PathLike[str]) -> None:
@@ -149,17 +156,30 @@ def check_image_suffix(path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: no image format has the suffix {suffix!r}; use .png or .jpg")
 
 
-def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def encode_image(suffix: str, pixels: Image) -> bytes:
+    """The bytes of an RGB image as a file with this suffix (``.png``, ``.jpg``)."""
+    _, encoded = cv2.imencode(suffix, np.ascontiguousarray(pixels[..., ::-1]))
+    return encoded.tobytes()
+
+
+def image_size(path: str | os.PathLike[str] | PackedImage) -> tuple[int, int]:
     """Width and height in pixels of what :func:`read_image` gives for this file.
 
     Of a JPEG only the header is read; any other file is decoded.
     """
-    with Path(path).open("rb") as stream:
+    source = _source(path)
+    with _opened(source) as stream:
         size = _jpeg_size(stream)
     if size is None:
-        height, width = read_image(path).shape[:2]
+        height, width = read_image(source).shape[:2]
         return width, height
     return size
+
+
+def _opened(source: ImageSource) -> BinaryIO:
+    if isinstance(source, PackedImage):
+        return io.BytesIO(source.read_bytes())
+    return source.open("rb")
 
 
 def _jpeg_size(stream: BinaryIO) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from asmkit._check import Floats, as_shapes
 from asmkit._drawing import SHIFT, fixed
 from asmkit.boxes import apply_affine, crop_transform, landmark_box
 from asmkit.images import as_image, crop, read_image
+from asmkit.packed_image import PackedImage
 from asmkit.schemes import Contour
 
 __all__ = ["PICTURE", "Cell", "draw_worst_cases", "lay_out"]
@@ -119,7 +120,7 @@ def lay_out(
 
 
 def draw_worst_cases(
-    images: Sequence[str | os.PathLike[str] | npt.ArrayLike],
+    images: Sequence[str | os.PathLike[str] | PackedImage | npt.ArrayLike],
     truth: npt.ArrayLike,
     found: npt.ArrayLike,
     errors: npt.ArrayLike,
@@ -218,8 +219,8 @@ def _blank(cells: Sequence[Cell], legend: int) -> Image:
     return np.full((height, width, 3), _GROUND, np.uint8)
 
 
-def _pixels(image: str | os.PathLike[str] | npt.ArrayLike) -> Image:
-    if isinstance(image, str | os.PathLike):
+def _pixels(image: str | os.PathLike[str] | PackedImage | npt.ArrayLike) -> Image:
+    if isinstance(image, str | os.PathLike | PackedImage):
         return read_image(image)
     array = np.asarray(image)
     return as_image(np.stack([array] * 3, axis=-1) if array.ndim == 2 else array)

@@ -24,6 +24,8 @@ from asmkit.annotations.formats import (
     format_of,
     looks_like_annotations,
 )
+from asmkit.annotations.shard_writing import write_shards
+from asmkit.annotations.shards import check_index
 
 __all__ = [
     "ANNOTATION_SUFFIXES",
@@ -36,6 +38,7 @@ __all__ = [
     "read_shapes",
     "stack_points",
     "write",
+    "write_shards",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -59,8 +62,8 @@ def read(
         ``.csv`` or ``.json`` of another kind) are left out.
     format : str, optional
         One of ``pts``, ``wflw``, ``asf``, ``ljson``, ``tps``, ``lm2``, ``nts``, ``dlib``, ``coco``,
-        ``stasm``, ``muct``, ``csv``. Default: by the suffix and, where several share it, the
-        content.
+        ``stasm``, ``muct``, ``csv``, ``shards``. Default: by the suffix and, where several share
+        it, the content.
     images : path, optional
         Folder in which the images are looked for. Default: the folder of the annotations. A name
         in a file leads only downwards from there: of an absolute name, or one with ``..``, only
@@ -118,6 +121,7 @@ def _files_of(path: Path, name: str | None) -> list[Path]:
             f"{path}: no annotation in this folder; expected files with one of the suffixes "
             f"{', '.join(known)} (subfolders are not searched)"
         )
+    check_index(path, files)
     return files
 
 
@@ -234,9 +238,10 @@ def write(
     Parameters
     ----------
     path : path
-        Its suffix chooses the format (of ``.csv`` our own table, of ``.json`` COCO's). An existing
-        folder, or a path without suffix, gets one file ``<name>.pts`` for each annotation (or of
-        another ``format`` that holds one instance).
+        Its suffix chooses the format (of ``.csv`` our own table, of ``.json`` COCO's; a ``.tar``
+        holds the images, too, and :func:`write_shards` makes many). An existing folder, or a path
+        without suffix, gets one file ``<name>.pts`` for each annotation (or of another ``format``
+        that holds one instance).
     annotations : iterable of Annotation
         Points are kept to the last digit, but for what a format's module says. What a format
         cannot hold beside the points (a box in ``.pts``) is left out.

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from asmkit._check import as_points
 from asmkit.boxes import as_boxes
 from asmkit.errors import FormatError
+from asmkit.packed_image import ImageSource, PackedImage
 from asmkit.schemes import SCHEMES
 
 __all__ = ["Annotation", "annotation_read"]
@@ -26,8 +27,8 @@ class Annotation:
     ----------
     points : ndarray (n_points, n_dims) float64
         0-based pixel centres, x right, y down; NaN = missing. Points may lie outside the image.
-    image : Path or None
-        The image file, where one was found.
+    image : Path, PackedImage or None
+        The image file, or its place in a tar file, where one was found.
     image_size : (int, int) or None
         Width and height in pixels, where known without decoding the image
         (:func:`asmkit.images.image_size` finds it).
@@ -52,7 +53,7 @@ class Annotation:
     """
 
     points: npt.NDArray[np.float64] = field(repr=False)
-    image: Path | None = None
+    image: ImageSource | None = None
     image_size: tuple[int, int] | None = None
     box: npt.NDArray[np.float64] | None = None
     visibility: npt.NDArray[np.bool_] | None = field(default=None, repr=False)
@@ -64,7 +65,7 @@ class Annotation:
     def __post_init__(self) -> None:
         points = as_points(self.points, "points", allow_nan=True).astype(np.float64)
         object.__setattr__(self, "points", points)  # frozen: the checked arrays replace the given
-        if self.image is not None:
+        if self.image is not None and not isinstance(self.image, PackedImage):
             object.__setattr__(self, "image", Path(self.image))
         if self.box is not None:
             object.__setattr__(self, "box", self._checked_box(self.box))

@@ -19,6 +19,7 @@ __all__ = [
     "index_pairs",
     "indices",
     "mapping",
+    "parse_json",
     "read_json",
     "sequence",
     "string",
@@ -33,21 +34,25 @@ _NUMBER = {int, float}
 
 
 def read_json(path: Path, max_bytes: int) -> Mapping[str, Any]:
-    """Read a JSON object."""
-    text = read_text(path, max_bytes)
+    """Read a JSON object from a file."""
+    return parse_json(read_text(path, max_bytes), str(path), max_bytes)
+
+
+def parse_json(text: str, where: str, max_bytes: int) -> Mapping[str, Any]:
+    """A JSON object."""
     most = scaled(_MAX_PARTS, max_bytes)
     if text.count("[") + text.count("{") > most:
         raise FormatError(
-            f"{path}: holds more than {most} objects and lists; is it the right file? If so, allow "
-            "it by max_bytes"
+            f"{where}: holds more than {most} objects and lists; is it the right file? If so, "
+            "allow it by max_bytes"
         )
     try:
         data = json.loads(text, parse_constant=_constant)
     except RecursionError as error:
-        raise FormatError(f"{path}: nested too deeply to be an annotation file") from error
+        raise FormatError(f"{where}: nested too deeply to be an annotation file") from error
     except ValueError as error:
-        raise FormatError(f"{path}: {str(error)[:120]}; expected JSON") from error
-    return mapping(data, str(path))
+        raise FormatError(f"{where}: {str(error)[:120]}; expected JSON") from error
+    return mapping(data, where)
 
 
 def _constant(name: str) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path, PureWindowsPath
 from asmkit.annotations._annotation import Annotation
 from asmkit.annotations._text import MAX_BYTES
 from asmkit.errors import FormatError
+from asmkit.packed_image import PackedImage
 
 __all__ = [
     "DEFAULTS",
@@ -162,11 +163,14 @@ def image_name(path: Path, annotation: Annotation, subfolders: Sequence[str] = (
     """How the file ``path`` should call the image of an annotation, with ``/``; None: no image.
 
     Relative to the folder of the file, so that both can be moved together. Of an image that was
-    not found the name is that which another file gave it.
+    not found the name is that which another file gave it; so of one in a tar file, or its name
+    there.
     """
-    if annotation.image is None:
+    if annotation.image is None or isinstance(annotation.image, PackedImage):
         name = annotation.attributes.get("image_name")
-        return name if isinstance(name, str) and name.strip() else None
+        if isinstance(name, str) and name.strip():
+            return name
+        return None if annotation.image is None else annotation.image.name
     folder = path.parent.resolve()
     # Only folders are resolved: an image that is a link is still that of its own name.
     image = annotation.image.parent.resolve() / annotation.image.name

@@ -15,6 +15,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_BYTES_ONE_BY_ONE",
     "MAX_LINES",
+    "as_text",
     "check_number_of_annotations",
     "encoded",
     "first_bytes",
@@ -57,21 +58,25 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def read_text(path: Path, max_bytes: int = MAX_BYTES) -> str:
-    """Read a text file; its lines end as in Unix, whatever system it comes from.
+    """Read a text file, see :func:`as_text`."""
+    return as_text(read_bytes(path, max_bytes), str(path), max_bytes)
+
+
+def as_text(data: bytes, where: str, max_bytes: int = MAX_BYTES) -> str:
+    """The text of bytes; its lines end as in Unix, whatever system it comes from.
 
     Bytes that are not UTF-8 (old comments) become replacement marks.
     """
-    data = read_bytes(path, max_bytes)
     if b"\0" in data:
         raise FormatError(
-            f"{path}: holds NUL bytes, so it is binary (or UTF-16: save it as UTF-8); "
+            f"{where}: holds NUL bytes, so it is binary (or UTF-16: save it as UTF-8); "
             "expected a text file of landmarks"
         )
     text = data.decode("utf-8-sig", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     most = scaled(MAX_LINES, max_bytes)
     if text.count("\n") > most:
         raise FormatError(
-            f"{path}: holds more than {most} lines; is it the right file? If so, split it, or "
+            f"{where}: holds more than {most} lines; is it the right file? If so, split it, or "
             "allow it by max_bytes"
         )
     return text

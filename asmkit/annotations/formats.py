@@ -16,6 +16,8 @@ from asmkit.annotations import (
     muct,
     nts,
     pts,
+    shard_writing,
+    shards,
     stasm,
     tps,
     wflw,
@@ -65,6 +67,7 @@ FORMATS: Mapping[str, Format] = {
     "stasm": Format((".shape",), stasm.read, stasm.encode, True, stasm.sniff),
     "muct": Format((".csv",), muct.read, muct.encode, True, muct.sniff),
     "csv": Format((".csv",), csv_table.read, csv_table.encode, True, csv_table.sniff),
+    "shards": Format((".tar",), shards.read, shard_writing.encode, holds_many=True),
 }
 
 #: Suffixes of the files that hold annotations.

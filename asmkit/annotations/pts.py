@@ -29,7 +29,7 @@ from asmkit.annotations._writing import only_one
 from asmkit.errors import FormatError
 from asmkit.schemes import scheme_of
 
-__all__ = ["encode", "read"]
+__all__ = ["encode", "parse", "read"]
 
 _MAX_BYTES = 8 * 2**20  # a scan of 100 000 vertices takes 6 MiB
 _COMMENT = re.compile(r"(#|//)[^\n]*")
@@ -45,14 +45,25 @@ def read(path: Path, options: ReadOptions = DEFAULTS) -> list[Annotation]:
     FormatError
         When the file is truncated, has another number of points than it says, or is no ``.pts``.
     """
-    text = _COMMENT.sub("", read_text(path, options.limit(_MAX_BYTES)))
-    header, body = _split(path, text)
-    points = _parse_points(path, body)
-    _check_count(path, header, len(points))
-    points[:, :2] -= 1
+    points = parse(path, read_text(path, options.limit(_MAX_BYTES)))
     known = scheme_of(len(points))
     scheme = known.name if known else None
     return [annotation_read(str(path), points, scheme=scheme, name=path.stem)]
+
+
+def parse(path: Path, text: str) -> npt.NDArray[np.float64]:
+    """Points ``(n_points, n_dims)`` in the text of a file; its path is for messages.
+
+    Raises
+    ------
+    FormatError
+        As :func:`read`.
+    """
+    header, body = _split(path, _COMMENT.sub("", text))
+    points = _parse_points(path, body)
+    _check_count(path, header, len(points))
+    points[:, :2] -= 1
+    return points
 
 
 def _split(path: Path, text: str) -> tuple[str, str]:

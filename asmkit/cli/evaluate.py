@@ -12,6 +12,7 @@ import click
 
 from asmkit.cli._network import engine_option, flip_option, open_network, passes_option
 from asmkit.cli._terminal import shows_bars
+from asmkit.packed_image import PackedImage
 
 if TYPE_CHECKING:
     from asmkit.annotations import Annotation
@@ -192,7 +193,9 @@ def _check_places(plot: Path | None, worst: Path | None, errors: Path | None) ->
 
 
 def _check_not_read(data: Path, annotations: Sequence[Annotation], *places: Path | None) -> None:
-    read = {data.resolve(), *(a.image.resolve() for a in annotations if a.image is not None)}
+    images = (a.image for a in annotations)
+    files = {i.shard if isinstance(i, PackedImage) else i for i in images if i is not None}
+    read = {data.resolve(), *(file.resolve() for file in files)}
     for path in places:
         if path is not None and path.resolve() in read:
             raise ValueError(f"{path} is part of the data; choose another name for the result")

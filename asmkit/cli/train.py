@@ -18,7 +18,9 @@ __all__ = ["command"]
 
 
 @click.command("train")
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of annotated images.")
+@click.option(
+    "--data", type=click.Path(path_type=Path), help="Folder of annotated images or shards."
+)
 @click.option("--out", type=click.Path(path_type=Path), help="New folder for the results.")
 @click.option(
     "--resume",

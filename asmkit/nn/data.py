@@ -135,10 +135,14 @@ class LandmarkDataset:
             digest.update(image.tobytes())
         return digest.hexdigest()
 
-    def load(self, progress: bool = False) -> None:
-        """Decode every image now: a broken one is reported before a training starts."""
+    def load(self, progress: bool = False, part: int = 0, n_parts: int = 1) -> None:
+        """Decode every image now: a broken one is reported before a training starts.
+
+        Of ``n_parts`` processes each decodes a part of them.
+        """
+        indices = range(part, len(self), n_parts)
         for index in tqdm(
-            range(len(self)), "reading images", disable=not progress, leave=False, unit="image"
+            indices, "reading images", disable=not progress, leave=False, unit="image"
         ):
             self._face(index)
 
@@ -314,7 +318,8 @@ def _reachable_part(
     part = shrink(image[y0 : y1 + 1, x0 : x1 + 1], factor)
     # Pixel centres: f×f pixels become one, whose centre is their common centre.
     offset = -(np.array([x0, y0]) + (factor - 1) / 2) / factor
-    return _Face(np.ascontiguousarray(part), np.column_stack([np.eye(2) / factor, offset]))
+    # A copy: a view would keep the whole photo in memory.
+    return _Face(part.copy(), np.column_stack([np.eye(2) / factor, offset]))
 
 
 def batches(

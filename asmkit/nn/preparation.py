@@ -13,6 +13,7 @@ from asmkit.model import ShapeModel
 from asmkit.nn.data import LandmarkDataset
 from asmkit.nn.negatives import other_images
 from asmkit.nn.networks import build_network, network_options
+from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.splits import validation_part
@@ -89,8 +90,13 @@ def prepare(
     recipe: Recipe,
     progress: bool,
     others: str | os.PathLike[str] | None = None,
+    processes: Processes | None = None,
 ) -> Parts:
-    """Data sets to train on and to watch, every image decoded, and shape models of the first."""
+    """Data sets to train on and to watch, and shape models of the first.
+
+    Every image is decoded once, by one of the processes; those to watch by the one that watches.
+    """
+    processes = processes or Processes()
     chosen = chosen_scheme(recipe, annotations)
     without_faces = other_images(Path(others)) if others is not None else []
     held_out = validation_part([a.name for a in annotations], recipe.validation)
@@ -114,9 +120,9 @@ def prepare(
     answers = None
     if recipe.head == "shape":
         answers = ShapeModel(recipe.shape_components, mirror=chosen).fit(training.points)
-    for part in (training, validation):
-        if part is not None:
-            part.load(progress)
+    training.load(progress, processes.rank, processes.count)
+    if validation is not None and processes.writes:
+        validation.load(progress)
     return Parts(chosen, training, validation, model, answers)
 
 

@@ -81,8 +81,8 @@ def train(
     Parameters
     ----------
     data : path or sequence of Annotation
-        A folder or list that :func:`asmkit.read` reads, or what it returned (such a training
-        cannot be resumed by :func:`resume`, which must find its data again).
+        A folder (of shards, too) or list that :func:`asmkit.read` reads, or what it returned (such
+        a training cannot be resumed by :func:`resume`, which must find its data again).
     out : path
         A new folder for the results: ``recipe.toml``, ``run.json``, ``log.jsonl``,
         ``shape_model.npz``, ``checkpoint.safetensors`` while it runs, and at the end
@@ -136,8 +136,9 @@ def train(
     folder = Path(out)
     with joined_processes(place) as processes:
         progress = progress and processes.writes
-        parts = prepare(annotations, recipe, progress, others)
+        parts = prepare(annotations, recipe, progress, others, processes)
         whole_batch(parts.training, processes.count)  # refused before anything is written
+        processes.wait()  # another one may still refuse an image
         if processes.writes:
             make_folder(folder)
             _write_text(folder / "recipe.toml", recipe.to_toml())
@@ -178,7 +179,7 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
     taught_by = teacher_of(run["teacher"], recipe, annotations)
     with joined_processes(place) as processes:
         progress = progress and processes.writes
-        parts = prepare(annotations, recipe, progress, run["others"])
+        parts = prepare(annotations, recipe, progress, run["others"], processes)
         if processes.writes:
             sync_folder(folder)
             if not (folder / _SHAPE_MODEL).is_file():
