@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from asmkit.errors import FormatError
 
-__all__ = ["check_weights", "read_description", "weights_file"]
+__all__ = [
+    "CODE_LICENSE",
+    "check_weights",
+    "inherited_license",
+    "read_description",
+    "weights_file",
+]
+
+#: The licence of the code: a network under the same needs no word.
+CODE_LICENSE = "BSD-3-Clause"
 
 
 def read_description(folder: Path) -> dict[str, Any]:
@@ -49,6 +59,12 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{path}: format {description['format']!r} is newer than this asmkit; update asmkit"
         )
     return {**description, **known}
+
+
+def inherited_license(licenses: Iterable[str | None]) -> str | None:
+    """What binds a network that was made from others; None where nothing is known that does."""
+    binding = [text for text in licenses if text not in (None, CODE_LICENSE)]
+    return "; ".join(dict.fromkeys(text for text in binding if text)) or None
 
 
 def check_weights(path: Path, description: dict[str, Any]) -> str:

@@ -211,13 +211,14 @@ def test_networks_of_another_form_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_onnx")
-def test_a_mean_keeps_the_licences_of_its_networks(tmp_path: Path) -> None:
-    own = saved(
-        *(tmp_path / "own", 0, Recipe.read("atpn", input_size=64)),
-        ancestors=[asmkit.load("rendered-ibug68").description["sha256"]],
-    )
-    out = average_runs([own, "rendered-ibug68"], tmp_path / "out", progress=False)
-    assert json.loads((out / "model.json").read_text())["license"] == "BSD-3-Clause"
+def test_a_mean_is_bound_by_the_licences_of_its_networks(tmp_path: Path) -> None:
+    begin = saved(tmp_path / "begin", 0)
+    bound = saved(tmp_path / "bound", 1, ancestors=[digest(begin)])
+    path = bound / "model.json"
+    about = {**json.loads(path.read_text()), "license": "for research only"}
+    path.write_text(json.dumps(about))
+    out = average_runs([begin, bound], tmp_path / "out", progress=False)
+    assert json.loads((out / "model.json").read_text())["license"] == "for research only"
 
 
 # -- batch statistics

@@ -19,6 +19,7 @@ from asmkit import shipped
 from asmkit.boxes import landmark_box
 from asmkit.cli import main
 from asmkit.datasets import synthetic_faces
+from asmkit.description import CODE_LICENSE, inherited_license
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import write_image
 from asmkit.nn import Recipe, load_network
@@ -161,6 +162,14 @@ def test_weights_begin_a_training(tmp_path: Path) -> None:
     assert weights is not None
     network, _ = load_network("asmnet-ibug68")
     assert weights.tensors.keys() == network.state_dict().keys()
+    assert weights.license == asmkit.load("asmnet-ibug68").license
+
+
+def test_what_binds_a_network_binds_what_is_made_from_it() -> None:
+    bound = asmkit.load("atpn-ibug68").license
+    assert inherited_license([None, CODE_LICENSE]) is None
+    assert inherited_license([bound, None, bound, CODE_LICENSE]) == bound
+    assert inherited_license([bound, "for teaching"]) == f"{bound}; for teaching"
 
 
 def test_torch_and_training_are_told_where_there_is_onnx_alone(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from asmkit.description import CODE_LICENSE
 from asmkit.shipped import DEFAULT_NETWORK, shipped_networks
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ __all__ = [
 ]
 
 _Command = Callable[..., Any]
-
-#: The licence of the code: a network under the same needs no word.
-_CODE_LICENSE = "BSD-3-Clause"
 
 
 def network_argument(command: _Command) -> _Command:
@@ -80,7 +78,7 @@ def open_network(network: str, engine: str | None = None) -> Predictor:
     from asmkit.predictor import load
 
     predictor = load(network, engine=engine)
-    if predictor.license not in (None, _CODE_LICENSE):
+    if predictor.license not in (None, CODE_LICENSE):
         click.echo(f"Note: {network} is {predictor.license}", err=True)
     return predictor
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from asmkit._files import replacing
-from asmkit.description import check_weights, weights_file
+from asmkit.description import check_weights, inherited_license, weights_file
 from asmkit.nn.batch_statistics import recompute_statistics
 from asmkit.nn.calibration import calibrate
 from asmkit.nn.checkpoint import make_folder
@@ -173,9 +173,10 @@ def average_runs(
     if data is not None:
         about |= _fit_to_data(network, trained[0], recipe, data, progress)
     description = {**trained[0].description, "trained": about}
-    licenses = [run.description["license"] for run in trained if "license" in run.description]
-    if licenses:
-        description["license"] = "; ".join(dict.fromkeys(licenses))
+    description.pop("license", None)
+    license = inherited_license(run.description.get("license") for run in trained)
+    if license is not None:
+        description["license"] = license
     folder = make_folder(out)
     if recipe is not None:
         with replacing(folder / _RECIPE) as temporary:

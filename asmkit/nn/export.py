@@ -94,8 +94,12 @@ def write_network(
     recipe: Recipe,
     chosen: Scheme | None,
     trained: dict[str, Any],
+    license: str | None = None,
 ) -> None:
-    """Write the files of a network that was trained by a recipe, see :func:`write_described`."""
+    """Write the files of a network that was trained by a recipe, see :func:`write_described`.
+
+    ``license`` is what binds it of the networks that it was made from.
+    """
     description = {
         "format": FORMAT if network.visibility is None else FORMAT_WITH_VISIBILITY,
         "arch": recipe.arch,
@@ -118,6 +122,8 @@ def write_network(
         ),
         "trained": trained,
     }
+    if license is not None:
+        description["license"] = license
     write_described(folder, network, description)
 
 

@@ -34,6 +34,8 @@ class Weights(NamedTuple):
     sha256: str
     #: SHA-256 of the networks that it was itself started from, the oldest first
     ancestors: tuple[str, ...] = ()
+    #: what its licence allows, where that is known
+    license: str | None = None
 
 
 def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights | None:
@@ -62,7 +64,8 @@ def weights_of(start: str | os.PathLike[str] | None, recipe: Recipe) -> Weights 
     path = weights_file(folder)
     tensors, _ = read_tensors(path)
     ancestors = description.get("trained", {}).get("ancestors", ())
-    return Weights(tensors, check_weights(path, description), tuple(ancestors))
+    sha256 = check_weights(path, description)
+    return Weights(tensors, sha256, tuple(ancestors), description.get("license"))
 
 
 def initial_state(

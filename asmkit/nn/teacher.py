@@ -45,6 +45,8 @@ class Teacher:
     mirror : sequence of int, optional
         Which landmarks a mirror exchanges: it then looks into the mirrored crop as well, and
         answers the mean.
+    license : str, optional
+        What its licence allows: it binds the student, too.
     """
 
     def __init__(
@@ -54,12 +56,14 @@ class Teacher:
         input_size: int,
         share: float = 1.0,
         mirror: Sequence[int] | None = None,
+        license: str | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.sha256 = sha256
         self.input_size = input_size
         self.share = share
         self.mirror = None if mirror is None else list(mirror)
+        self.license = license
 
     def to(self, device: torch.device) -> Teacher:
         """Move it to a device; gives itself."""
@@ -165,7 +169,8 @@ def teacher_of(
     sha256 = check_weights(weights_file(folder), description)
     network, _ = load_network(folder)
     share = description["margin"] / recipe.margin
-    return Teacher(network, sha256, description["input_size"], share, mirror)
+    license = description.get("license")
+    return Teacher(network, sha256, description["input_size"], share, mirror, license)
 
 
 def _check_fit(

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from asmkit._files import replacing
 from asmkit.annotations import Annotation
+from asmkit.description import inherited_license
 from asmkit.errors import FormatError
 from asmkit.model import ShapeModel
 from asmkit.nn.calibration import calibrate, calibrate_visibility
@@ -266,7 +267,8 @@ def _run(work: _Work, progress: bool) -> Path:
             if parts.validation is not None:
                 summary["calibration"] = calibrate(network, parts.validation, recipe.confidence)
                 summary["visibility_calibration"] = calibrate_visibility(network, parts.validation)
-        write_network(folder, network, recipe, parts.scheme, summary)
+        license = inherited_license(s.license for s in (weights, teacher) if s is not None)
+        write_network(folder, network, recipe, parts.scheme, summary, license)
     processes.wait()
     return folder
 
