@@ -79,7 +79,7 @@ class Knows(LandmarkNetwork):
         rows = [int((self.images - image).abs().sum((1, 2, 3)).argmin()) for image in images]
         assert torch.equal(self.images[rows], images)
         nothing = torch.zeros(1)
-        return NetworkOutput(self.points[rows], nothing), Features(nothing, nothing, nothing)
+        return NetworkOutput(self.points[rows], nothing), Features(*[nothing] * 4)
 
 
 class Centroid(LandmarkNetwork):
@@ -95,7 +95,7 @@ class Centroid(LandmarkNetwork):
         centre = torch.stack([(mass.sum(1) * along).sum(1), (mass.sum(2) * along).sum(1)], 1)
         nothing = torch.zeros(1)
         points = (centre / mass.sum((1, 2))[:, None])[:, None]
-        return NetworkOutput(points, nothing), Features(nothing, nothing, nothing)
+        return NetworkOutput(points, nothing), Features(*[nothing] * 4)
 
 
 def gradients_of_a_step(
@@ -140,7 +140,8 @@ def test_crops_without_a_face_are_taught_nothing() -> None:
     given = torch.randn(4, 68, 2)
     points = torch.rand(4, 68, 2).double() * 32
     points[2:] = torch.nan
-    batch = Batch(*(x.numpy() for x in (given, points, points, torch.zeros(4, 3), torch.ones(4))))
+    labels = (torch.zeros(4, 3), torch.ones(4), torch.ones(4, 68))
+    batch = Batch(*(x.numpy() for x in (given, points, points, *labels)))
     found = given.clone().requires_grad_()
     terms = epoch._terms(
         *(NetworkOutput(found, torch.zeros(4, 3)), batch, TINY),
