@@ -302,11 +302,11 @@ def load(
     ----------
     run_or_name : path or str
         The folder of a finished training, or the name of a shipped network, see
-        :func:`asmkit.shipped_networks`: ``"atpn-ibug68"``, ``"asmnet-ibug68"``,
-        ``"rendered-ibug68"``. A name is a string and goes before a folder called so.
-        **The first two were trained on 300-W, whose licence excludes commercial use**: they are for
-        non-commercial research only, as :attr:`Predictor.license` says. Ask Imperial College
-        London before you use one in a product.
+        :func:`asmkit.shipped_networks`: ``"asmkit-ibug68"``, ``"atpn-ibug68"``,
+        ``"asmnet-ibug68"``, ``"rendered-ibug68"``. A name is a string and goes before a folder
+        called so. **All but the last were trained on 300-W, whose licence excludes commercial
+        use**: they are for non-commercial research only, as :attr:`Predictor.license` says. Ask
+        Imperial College London before you use one in a product.
     engine : {"onnxruntime", "torch"}, optional
         What computes; by default ONNX Runtime where it is installed, else torch. Both give the
         same numbers to 1e-4 of half a crop.

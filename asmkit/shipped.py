@@ -17,7 +17,7 @@ from asmkit.errors import FormatError
 __all__ = ["DEFAULT_NETWORK", "network_folder", "shipped_networks"]
 
 #: What the command line uses where no network is named.
-DEFAULT_NETWORK = "atpn-ibug68"
+DEFAULT_NETWORK = "asmkit-ibug68"
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _SUMS = "SHA256SUMS"

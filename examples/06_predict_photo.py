@@ -15,7 +15,7 @@ from asmkit.images import write_image
 from asmkit.schemes import scheme
 
 if len(sys.argv) > 1:
-    network = sys.argv[2] if len(sys.argv) > 2 else "atpn-ibug68"
+    network = sys.argv[2] if len(sys.argv) > 2 else "asmkit-ibug68"
     image, boxes = asmkit.read_image(sys.argv[1]), None
 else:
     faces = asmkit.datasets.synthetic_faces(1, seed=2)

@@ -14,7 +14,7 @@ from asmkit.schemes import scheme
 if len(sys.argv) > 2:
     network, source = sys.argv[1], sys.argv[2]
 else:
-    network = "atpn-ibug68"  # trained on 300-W: non-commercial research only
+    network = "asmkit-ibug68"  # trained on 300-W: non-commercial research only
     source = asmkit.datasets.synthetic_video(
         seed=3, n_frames=45, size=(480, 360), n_faces=2, scenario="cross"
     )

@@ -26,7 +26,7 @@ from asmkit.nn import Recipe, load_network
 from asmkit.nn.initial_state import weights_of
 
 ROOT = Path(__file__).parents[1]
-NAMES = ["asmnet-ibug68", "atpn-ibug68", "rendered-ibug68"]
+NAMES = ["asmkit-ibug68", "asmnet-ibug68", "atpn-ibug68", "rendered-ibug68"]
 FILES = {
     *("CARD.md", "LICENSE.txt", "recipe.toml", "shape_model.npz"),
     *("model.json", "model.onnx", "model.safetensors"),
