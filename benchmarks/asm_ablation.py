@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from confidence import covered_by
+from result_lines import add_row, is_there, read_rows
 from tqdm import tqdm
 
 import asmkit
@@ -120,7 +120,7 @@ class Ablation:
     def run(self, arch: str, size: int, name: str, seed: int) -> None:
         """One training, unless its result is there."""
         key = {"arch": arch, "faces": size, "run": name, "seed": seed}
-        if any(key.items() <= row.items() for row in self.rows):
+        if is_there(self.rows, key):
             return
         started = time.perf_counter()
         faces = self.training[: size or None]
@@ -134,9 +134,7 @@ class Ablation:
         row = {**key, "samples": seen, "trained_on": len(faces)}
         row |= {name: faces.error(network) for name, faces in self.faces.items()}
         row["seconds"] = round(time.perf_counter() - started)
-        self.rows.append(row)
-        with self.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(self.out, self.rows, row)
 
     def _train(self, faces: list[asmkit.Annotation], recipe: Recipe) -> tuple[LandmarkNetwork, int]:
         parts = prepare(faces, recipe, progress=False)
@@ -149,12 +147,6 @@ class Ablation:
             train_epoch(state, parts, recipe, loss, alpha)
             state.epoch += 1
         return averaged_network(state), state.step * recipe.batch_size
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def table(rows: list[dict[str, Any]], arch: str, size: int) -> str:

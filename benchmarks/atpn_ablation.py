@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # see asmkit train
 
 import numpy as np
 import torch
+from result_lines import add_row, is_there, read_rows
 
 import asmkit
 from asmkit.nn import Recipe
@@ -129,22 +130,14 @@ class Ablation:
             "parameters": sum(p.numel() for p in state.network.parameters()),
             "seconds": round(time.perf_counter() - started),
         }
-        self.rows.append(row)
-        with self.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        add_row(self.out, self.rows, row)
         print(json.dumps(row), flush=True)
 
     def _done(self, name: str, recipe: Recipe) -> bool:
-        return any(row["run"] == name and row["seed"] == recipe.seed for row in self.rows)
+        return is_there(self.rows, {"run": name, "seed": recipe.seed})
 
     def _weights(self, name: str, recipe: Recipe) -> Path:
         return self.work / f"{name.replace(' ', '-')}-{recipe.seed}.safetensors"
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

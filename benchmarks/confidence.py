@@ -37,6 +37,7 @@ import asmkit
 from asmkit.boxes import landmark_box
 from asmkit.confidence import NEAR, calibration_factors, probability_within
 from asmkit.images import read_image
+from asmkit.nn.augment import visible_points
 from asmkit.plotting import plot_reliability, save_figure
 from asmkit.splits import validation_part
 
@@ -181,11 +182,8 @@ def main() -> None:
             for image, box, cover in zip(images, boxes, covers, strict=True)
         ]
         found = found_in(predictor, [image for image, _ in pairs], boxes)
-        covered = np.zeros(truth.shape[:2], bool)
-        for face, (_, mask) in enumerate(pairs):
-            x, y = np.rint(truth[face].T).astype(int)
-            inside = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
-            covered[face, inside] = mask[y[inside], x[inside]]
+        labels = [visible_points(one, mask) for one, (_, mask) in zip(truth, pairs, strict=True)]
+        covered = np.stack(labels) == 0
         distance, near = away(found.points), found.within()
         row[f"covered_{name}"] = {
             "share": round(float(covered.mean()), 4),

@@ -30,6 +30,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "100000")  # see asmkit train
 
 import numpy as np
 import numpy.typing as npt
+from result_lines import add_row, is_there, read_rows
 
 import asmkit
 from asmkit.baseline import mean_in_boxes
@@ -123,7 +124,7 @@ def main() -> None:
             between = None if second is None else nme(second[test], truth, "box-diagonal").mean()
             for arm, changes in ARMS.items():
                 key = {"set": name, "split": number, "arm": arm, "settings": arguments.settings}
-                if any(key.items() <= row.items() for row in rows):
+                if is_there(rows, key):
                     continue
                 started = time.perf_counter()
                 with tempfile.TemporaryDirectory() as folder:
@@ -142,17 +143,9 @@ def main() -> None:
                     "samples": samples,
                     "seconds": round(time.perf_counter() - started),
                 }
-                rows.append(row)
-                with arguments.out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
+                add_row(arguments.out, rows, row)
                 print(json.dumps(row), flush=True)
     print(table(rows))
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def table(rows: list[dict[str, Any]]) -> str:

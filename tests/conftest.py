@@ -31,3 +31,9 @@ def data_dir() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20210227)
+
+
+@pytest.fixture
+def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the export, which takes longer than a small training and has its own tests."""
+    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)

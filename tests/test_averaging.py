@@ -47,12 +47,6 @@ IBUG = scheme("ibug68")
 Tensors = dict[str, torch.Tensor]
 
 
-@pytest.fixture
-def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the export, which takes longer than all else here and has its own tests."""
-    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("faces")

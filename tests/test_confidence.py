@@ -221,12 +221,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, out, replace(TINY, **SURE), threads=1, progress=False)
 
 
-@pytest.fixture
-def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the export, which takes longer than these trainings."""
-    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
-
-
 @pytest.mark.usefixtures("no_onnx")
 def test_a_training_with_scales_finds_the_same_landmarks_bit_for_bit(
     run: Path, folder: Path, tmp_path: Path

@@ -31,11 +31,7 @@ from asmkit.schemes import scheme
 TINY = replace(tiny_training.TINY, epochs=2, teacher_weight=2.0, precision="float32")
 MIRROR = scheme("ibug68").mirror
 
-
-@pytest.fixture(autouse=True)
-def _no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the export, which takes longer than these trainings and has its own tests."""
-    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
+pytestmark = pytest.mark.usefixtures("no_onnx")
 
 
 @pytest.fixture(scope="module")

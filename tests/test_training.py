@@ -38,12 +38,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(folder, out, TINY, threads=1, progress=False)
 
 
-@pytest.fixture
-def no_onnx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the export, which takes longer than these trainings and has its own tests."""
-    monkeypatch.setattr("asmkit.nn.export.export_onnx", lambda *args: None)
-
-
 def test_a_run_leaves_everything(run: Path) -> None:
     names = {path.name for path in run.iterdir()} - {"tensorboard"}  # where it is installed
     assert names == {

@@ -34,8 +34,9 @@ def export_torch(
 
     The program takes RGB uint8 crops ``(n, size, size, 3)``, any number of them, on the CPU, and
     gives a dictionary: ``points (n, n_points, 2)`` in pixels of the crop, ``pose (n, 3)`` in
-    degrees and, by the heads of the network, ``face (n,)`` and ``scale (n, n_points)``. Batch norm
-    is folded into the layers before it. ``torch.export.load(path).module()`` is what runs it.
+    degrees and, by the heads of the network, ``face (n,)``, ``scale (n, n_points)`` and
+    ``visibility (n, n_points)``. Batch norm is folded into the layers before it.
+    ``torch.export.load(path).module()`` is what runs it.
 
     Parameters
     ----------
