@@ -65,7 +65,7 @@ FACTORS: dict[str, dict[str, Any]] = {
     "shape layer": {"head": "shape"},
     "shape layer, ASM warp": {"head": "shape", "asm_warp": 0.5},
 }
-#: What is trained with both networks and on every number of faces; the others by ASMNet alone.
+#: What ASMNet is trained with on 200 faces; on 50 and on all it is trained with everything.
 MAIN = (PLAIN, "ASM, printed", "ASM, printed, to 0", "ASM warp", "shape layer")
 SIZES = (50, 200, 0)
 NETWORKS = ("asmnet", "mobilenetv2")
@@ -149,6 +149,22 @@ class Ablation:
         return averaged_network(state), state.step * recipe.batch_size
 
 
+def wanted(seeds: int) -> list[tuple[str, int, str, int]]:
+    """Network, number of faces, row and seed of every training."""
+    plan = [
+        ("asmnet", tuple(FACTORS), (50, 0)),
+        ("asmnet", MAIN, (200,)),
+        ("mobilenetv2", (PLAIN, "ASM, printed"), SIZES),
+    ]
+    return [
+        (arch, size, name, seed)
+        for seed in range(seeds)
+        for arch, names, sizes in plan
+        for name in names
+        for size in sizes
+    ]
+
+
 def table(rows: list[dict[str, Any]], arch: str, size: int) -> str:
     """Means ± standard deviations over the seeds, and paired differences to the plain training."""
     chosen = [row for row in rows if row["arch"] == arch and row["faces"] == size]
@@ -185,23 +201,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with 300-W train and test_common")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, default=25_600, help="of each training")
+    parser.add_argument("--samples", type=int, default=20_000, help="of each training")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--part",
+        type=lambda text: tuple(int(number) for number in text.split("/")),
+        default=(1, 1),
+        metavar="K/N",
+        help="of N processes that share RESULTS.jsonl, this is the K-th",
+    )
     parser.add_argument("--table", action="store_true", help="print the table of what is there")
     arguments = parser.parse_args()
     if not arguments.table:
         torch.set_num_threads(arguments.threads)
         ablation = Ablation(arguments.data, arguments.out, arguments.samples)
-        wanted = [
-            (arch, size, name, seed)
-            for seed in range(arguments.seeds)
-            for name in FACTORS
-            for size in SIZES
-            for arch in NETWORKS
-            if arch == NETWORKS[0] or name in MAIN
-        ]
-        for run in tqdm(wanted, unit="training"):
+        part, parts = arguments.part
+        for run in tqdm(wanted(arguments.seeds)[part - 1 :: parts], unit="training"):
             ablation.run(*run)
     rows = read_rows(arguments.out)
     print("\n".join(table(rows, arch, size) for arch in NETWORKS for size in SIZES))
