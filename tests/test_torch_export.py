@@ -15,8 +15,9 @@ from torch import nn
 
 from asmkit.nn import ATPN, ASMNet, export_torch
 from asmkit.nn.export import Deployed, output_names
+from asmkit.nn.folding import folded
 from asmkit.nn.heads import LandmarkNetwork
-from asmkit.nn.torch_export import DESCRIPTION, folded
+from asmkit.nn.torch_export import DESCRIPTION
 
 SIZE = 48
 UNITS = {"points": SIZE / 2, "pose": np.rad2deg(1.0), "face": 1.0, "scale": SIZE / 2}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import os
@@ -12,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from asmkit._files import replacing
 from asmkit.nn.export import Deployed, difference, output_names
+from asmkit.nn.folding import folded
 from asmkit.nn.heads import LandmarkNetwork
 
-__all__ = ["DESCRIPTION", "export_torch", "folded"]
+__all__ = ["DESCRIPTION", "export_torch"]
 
 #: Name of the description among the extra files of the program.
 DESCRIPTION = "asmkit.json"
@@ -69,23 +68,6 @@ def export_torch(
         )
     with replacing(path) as temporary:
         temporary.write_bytes(written.getvalue())
-
-
-def folded(network: LandmarkNetwork) -> LandmarkNetwork:
-    """A copy for inference in which each batch norm is part of the layer before it."""
-    network = copy.deepcopy(network).eval()
-    for sequence in network.modules():
-        if isinstance(sequence, nn.Sequential):
-            for place in range(len(sequence) - 1):
-                layer, norm = sequence[place], sequence[place + 1]
-                if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    sequence[place] = fuse_conv_bn_eval(layer, norm)
-                elif isinstance(layer, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-                    sequence[place] = fuse_linear_bn_eval(layer, norm)
-                else:
-                    continue
-                sequence[place + 1] = nn.Identity()
-    return network
 
 
 class _Named(nn.Module):
