@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from asmkit.annotations import Annotation, read, read_shapes, write, write_shards
     from asmkit.baseline import mean_in_boxes
     from asmkit.box_calibration import BoxCalibration, calibrate_box
-    from asmkit.confidence import calibration_error, doubt_outliers
+    from asmkit.confidence import calibration_error, complete_covered, doubt_outliers
     from asmkit.credible import CredibleRegions
     from asmkit.detection import detect_faces
     from asmkit.error_table import write_errors
@@ -103,6 +103,7 @@ _MODULE_OF = {
     "centroid_size": "alignment",
     "compactness": "quality",
     "detect_faces": "detection",
+    "complete_covered": "confidence",
     "doubt_outliers": "confidence",
     "draw_worst_cases": "worst_cases",
     "estimate_focal": "focal",
@@ -183,6 +184,7 @@ __all__ = [
     "ced",
     "centroid_size",
     "compactness",
+    "complete_covered",
     "datasets",
     "detect_faces",
     "doubt_outliers",

@@ -46,6 +46,8 @@ __all__ = [
     "Reliability",
     "calibration_error",
     "calibration_factors",
+    "complete_covered",
+    "covers_some",
     "doubt_outliers",
     "platt_scaling",
     "probability_within",
@@ -62,6 +64,9 @@ LIKELIHOODS = ("laplace", "gaussian")
 NEAR = 0.05
 
 #: Per density: β and k of exp(−(2 / β) k (r / m)^β), and the deviation of one coordinate over m.
+#: A landmark less visible than this is taken for covered; none counts as less visible than that.
+_COVERED, _LEAST_VISIBILITY = 0.5, 0.01
+
 _POWER = {"laplace": 1, "gaussian": 2}
 _FACTOR = {"laplace": 1.0, "gaussian": np.pi / 4}
 _DEVIATION = {"laplace": np.sqrt(3) / 2, "gaussian": np.sqrt(2 / np.pi)}
@@ -325,6 +330,58 @@ def doubt_outliers(prediction: Prediction, model: ShapeModel) -> Prediction:
     noise = prediction.scale * _DEVIATION[prediction.likelihood]
     weights = model.credible_regions(prediction.points, noise, robust=True).weights
     return replace(prediction, scale=prediction.scale / np.sqrt(np.minimum(weights, 1.0)))
+
+
+def covers_some(prediction: Prediction) -> npt.NDArray[np.bool_]:
+    """On which faces ``(n_faces,)`` a landmark is more likely covered than in plain view.
+
+    None of a network that does not tell covered landmarks.
+    """
+    if prediction.visibility is None:
+        return np.zeros(len(prediction.points), bool)
+    return np.asarray((prediction.visibility < _COVERED).any(axis=1))
+
+
+def complete_covered(prediction: Prediction, model: ShapeModel) -> Prediction:
+    """Place the landmarks of partly covered faces by a shape model as well.
+
+    On a face of which a landmark is more likely covered than not, all landmarks become the most
+    probable shape of the model given those that the network found, each with the noise
+    ``scale / (2 visibility)`` (see :meth:`asmkit.ShapeModel.complete`): what is seen stays nearly
+    where it is, what is covered follows it. No more than half of the scale is noise, as errors that
+    the landmarks share look like another shape or pose, of which the model knows nothing. Faces in
+    plain view stay as they are; so do scales and visibilities.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        With visibilities.
+    model : ShapeModel
+        Fitted, of the same landmarks; :attr:`asmkit.Predictor.shape_model` is that of the training.
+
+    Returns
+    -------
+    Prediction
+        The same but for the points of such faces.
+
+    Raises
+    ------
+    ValueError
+        When the network tells no covered landmarks, or the model is of other landmarks or in the
+        frame ``"box"``.
+    """
+    if prediction.visibility is None:
+        raise ValueError(
+            "prediction: its network does not tell covered landmarks; expected one that was "
+            "trained with a confidence head in its recipe"
+        )
+    rows = covers_some(prediction)
+    if not rows.any():
+        return prediction
+    visibility = np.maximum(prediction.visibility[rows], _LEAST_VISIBILITY)
+    points = prediction.points.copy()
+    points[rows] = model.complete(points[rows], prediction.scale[rows] / (2 * visibility))
+    return replace(prediction, points=points)
 
 
 def _check_likelihood(likelihood: str) -> None:

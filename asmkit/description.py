@@ -12,11 +12,15 @@ from asmkit.errors import FormatError
 
 __all__ = [
     "CODE_LICENSE",
+    "SHAPE_MODEL",
     "check_weights",
     "inherited_license",
     "read_description",
     "weights_file",
 ]
+
+#: The shape model of the training beside the description, where there is one.
+SHAPE_MODEL = "shape_model.npz"
 
 #: The licence of the code: a network under the same needs no word.
 CODE_LICENSE = "BSD-3-Clause"

@@ -49,8 +49,8 @@ class Evaluation:
         Plain numbers: ``n, missed, recall`` (%), ``nme`` and ``median_found`` (%, over the faces
         found), ``median`` (%, over all), ``normalizer, failure_rate, auc, threshold, pose_mae``
         (degrees, against the scaled-orthographic pose of the annotated landmarks),
-        ``nme_by_group`` (%), and how it was looked: ``boxes, flip, passes``. A missed face is a
-        failure. From a network with a confidence head also ``calibration_error`` (%), of
+        ``nme_by_group`` (%), and how it was looked: ``boxes, flip, passes, shape_prior``. A missed
+        face is a failure. From a network with a confidence head also ``calibration_error`` (%), of
         the stated probability of lying within 5 % of the box, :meth:`asmkit.Prediction.within`.
     confidence : ndarray (n, n_points)
         How sure each landmark was, see :attr:`asmkit.Prediction.confidence`; NaN for a missed face
@@ -80,6 +80,7 @@ def evaluate(
     threshold: float = 0.08,
     flip: bool = False,
     passes: int = 1,
+    shape_prior: bool = True,
     progress: bool = False,
 ) -> Evaluation:
     """Measure a network on annotated images.
@@ -99,7 +100,7 @@ def evaluate(
         ``"box-diagonal"``. See :func:`asmkit.nme`.
     threshold : float
         Of the failure rate and the area under the curve, as a fraction.
-    flip, passes
+    flip, passes, shape_prior
         How to look, see :meth:`asmkit.Predictor.predict`.
     progress : bool
         Show a progress bar.
@@ -132,7 +133,9 @@ def evaluate(
         image = read_image(annotation.image)
         true_box = landmark_box(truth[row])[None]
         found = true_box if boxes == "truth" else _nearest(as_boxes(detect(image)), true_box)
-        prediction = predictor.predict(image, found, flip=flip, passes=passes)
+        prediction = predictor.predict(
+            image, found, flip=flip, passes=passes, shape_prior=shape_prior
+        )
         if len(found):
             looked[row] = found[0]
             points[row], pose[row] = prediction.points[0], prediction.pose[0]
@@ -143,7 +146,7 @@ def evaluate(
     errors = nme(points, truth, normalizer, chosen)
     summary = _summary(errors, normalizer, threshold)
     where = boxes if isinstance(boxes, str) else "callable"
-    summary |= {"boxes": where, "flip": flip, "passes": passes}
+    summary |= {"boxes": where, "flip": flip, "passes": passes, "shape_prior": shape_prior}
     summary["pose_mae"] = _pose_error(pose, truth, chosen)
     stated = np.isfinite(near) & np.isfinite(truth).all(2)
     if stated.any():

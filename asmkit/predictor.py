@@ -10,21 +10,31 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from asmkit.boxes import apply_affine, as_boxes, crop_transform, invert_affine, landmark_box
-from asmkit.confidence import LIKELIHOODS, NEAR, probability_within
-from asmkit.description import check_weights, read_description, weights_file
+from asmkit.confidence import (
+    LIKELIHOODS,
+    NEAR,
+    complete_covered,
+    covers_some,
+    probability_within,
+)
+from asmkit.description import SHAPE_MODEL, check_weights, read_description, weights_file
 from asmkit.detection import detect_faces
 from asmkit.errors import FormatError, MissingExtraError
 from asmkit.images import as_image, crop
 from asmkit.reference_face import reference_schemes
 from asmkit.schemes import scheme as find_scheme
 from asmkit.shipped import network_folder
+
+if TYPE_CHECKING:
+    from asmkit.model import ShapeModel
 
 __all__ = ["Locate", "Prediction", "Predictor", "load"]
 
@@ -140,8 +150,15 @@ class Predictor:
         ``"onnxruntime"`` or ``"torch"``.
     """
 
-    def __init__(self, run: _Engine, description: dict[str, Any], engine: str) -> None:
+    def __init__(
+        self,
+        run: _Engine,
+        description: dict[str, Any],
+        engine: str,
+        shape_model: Path | None = None,
+    ) -> None:
         self._run = run
+        self._shape_model = shape_model
         self.description = description
         self.engine = engine
         trained: dict[str, Any] = description.get("trained", {})
@@ -170,6 +187,14 @@ class Predictor:
         text: str | None = self.description.get("license")
         return text
 
+    @cached_property
+    def shape_model(self) -> ShapeModel | None:
+        """Model of the shapes that it was trained on, where its folder holds one."""
+        from asmkit.model import ShapeModel  # read when it is first needed
+
+        path = self._shape_model
+        return ShapeModel.load(path) if path is not None and path.is_file() else None
+
     def predict(
         self,
         image: npt.ArrayLike,
@@ -177,6 +202,7 @@ class Predictor:
         *,
         flip: bool = False,
         passes: int = 1,
+        shape_prior: bool = True,
     ) -> Prediction:
         """Find landmarks and head pose.
 
@@ -192,6 +218,10 @@ class Predictor:
             image then has exactly the mirrored landmarks. Takes twice the time.
         passes : int
             2: look again, into the box of the landmarks that were found; any number from 1 on.
+        shape_prior : bool
+            On faces of which the network takes a landmark for covered, let the shape model of its
+            training say where the landmarks are, too: :func:`asmkit.complete_covered`. Of a network
+            without visibilities, or without a model beside it, nothing changes.
 
         Returns
         -------
@@ -216,11 +246,19 @@ class Predictor:
             seen = self._look(pixels, looked, mirror)
         points, pose, face, scale, visibility = seen
         told = visibility if self._tells_covered else None
-        return Prediction(points, pose, given, face, scale, self._likelihood, told)
+        found = Prediction(points, pose, given, face, scale, self._likelihood, told)
+        return self._with_prior(found) if shape_prior else found
 
     def locate(self, image: npt.ArrayLike, boxes: npt.ArrayLike) -> Doubles:
         """Landmarks ``(n, n_points, 2)`` of the boxes ``(n, 4)``: the contract of all finders."""
         return self.predict(image, boxes).points
+
+    def _with_prior(self, found: Prediction) -> Prediction:
+        if not covers_some(found).any():
+            return found
+        model = self.shape_model
+        # The frame "box" needs all points to be seen.
+        return found if model is None or model.align == "box" else complete_covered(found, model)
 
     def _mirror(self) -> npt.NDArray[np.intp]:
         if self.scheme is None:
@@ -328,7 +366,8 @@ def load(
         raise ValueError(f"engine: got {engine!r}, expected one of {sorted(_ENGINES)}")
     for name in [engine] if engine else _ENGINES:
         try:
-            return Predictor(_ENGINES[name](folder, description, threads), description, name)
+            run = _ENGINES[name](folder, description, threads)
+            return Predictor(run, description, name, folder / SHAPE_MODEL)
         except MissingExtraError:
             if engine:
                 raise

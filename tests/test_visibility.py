@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 
 import asmkit
 from asmkit.boxes import landmark_box
-from asmkit.confidence import platt_scaling
+from asmkit.confidence import covers_some, platt_scaling
 from asmkit.datasets import SyntheticFaces, synthetic_faces
 from asmkit.nn import build_network
 from asmkit.nn.augment import visible_points
@@ -235,6 +235,86 @@ def test_confidence_is_of_landmarks_in_plain_view_and_near() -> None:
     unsaid = Prediction(*(getattr(new, name) for name in ("points", "pose", "boxes", "face")))
     assert unsaid.visibility is None
     assert np.isnan(unsaid.confidence).all()
+
+
+def half_covered(
+    faces: SyntheticFaces, rng: np.random.Generator
+) -> tuple[asmkit.ShapeModel, Doubles, Prediction]:
+    """A model, six of its shapes, and what a network says that sees half of three of them.
+
+    What it sees is nearly right, what it does not is far off, and it knows both.
+    """
+    model = asmkit.ShapeModel(10).fit(faces.points)
+    truth = model.smooth(faces.points[:6]).astype(np.float64)
+    boxes = landmark_box(truth)
+    side = boxes[:, 2:].max(1)[:, None]
+    visibility = np.full(truth.shape[:2], 0.95)
+    visibility[3:, ::2] = 0.02
+    scale = np.where(visibility < 0.5, 0.1, 0.005) * side
+    points = truth + scale[..., None] * rng.standard_normal(truth.shape)
+    found = Prediction(
+        points, np.zeros((6, 3)), boxes, np.ones(6), scale, "laplace", visibility=visibility
+    )
+    return model, truth, found
+
+
+def test_covered_landmarks_follow_those_in_plain_view(
+    faces: SyntheticFaces, rng: np.random.Generator
+) -> None:
+    model, truth, found = half_covered(faces, rng)
+    assert covers_some(found).tolist() == [False] * 3 + [True] * 3
+    completed = asmkit.complete_covered(found, model)
+    np.testing.assert_array_equal(completed.points[:3], found.points[:3])
+    for name in ("pose", "boxes", "scale", "visibility", "confidence"):
+        np.testing.assert_array_equal(getattr(completed, name), getattr(found, name))
+    covered = found.visibility < 0.5
+    before, after = (np.linalg.norm(one.points - truth, axis=2) for one in (found, completed))
+    assert after[covered].mean() < 0.2 * before[covered].mean()
+    assert after[3:][~covered[3:]].mean() < before[3:][~covered[3:]].mean()
+    # Of faces moved and seen in larger pixels, the same is said.
+    larger = replace(found, points=7 * found.points + 100, scale=7 * found.scale)
+    again = asmkit.complete_covered(larger, model)
+    np.testing.assert_allclose(again.points, 7 * completed.points + 100, rtol=1e-6)
+
+
+def test_what_cannot_be_completed_is_said(faces: SyntheticFaces, rng: np.random.Generator) -> None:
+    model, _, found = half_covered(faces, rng)
+    with pytest.raises(ValueError, match="does not tell covered landmarks"):
+        asmkit.complete_covered(replace(found, visibility=None), model)
+    with pytest.raises(ValueError, match="align='similarity'"):
+        asmkit.complete_covered(found, asmkit.ShapeModel(5, align="box").fit(faces.points))
+    with pytest.raises(ValueError, match="points"):
+        asmkit.complete_covered(found, asmkit.ShapeModel(5).fit(faces.points[:, :60]))
+
+
+@pytest.mark.parametrize("align", ["similarity", "box", None])
+def test_a_predictor_completes_by_the_model_beside_it(
+    align: str | None, faces: SyntheticFaces, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    model, _, found = half_covered(faces, rng)
+    assert found.visibility is not None
+    seen, visibility = found.points[3:4], found.visibility[3:4]
+
+    def run(crops: npt.NDArray[np.uint8]) -> list[Doubles]:
+        return [seen, np.zeros((1, 3)), np.full((1, 68), 4.0), visibility]
+
+    options = {"confidence": "laplace", "visibility": True}
+    description = {"n_points": 68, "input_size": 100, "margin": 1.25, "scheme": "ibug68"}
+    path = tmp_path / "shape_model.npz"
+    if align is not None:
+        model = asmkit.ShapeModel(10, align=align).fit(faces.points)
+        model.save(path)
+    predictor = Predictor(run, {**description, "options": options}, "stand-in", path)
+    look = [np.zeros((120, 120, 3), np.uint8), [[9.5, 9.5, 80, 80]]]  # the crop is the image
+    plain = predictor.predict(*look, shape_prior=False)
+    np.testing.assert_allclose(plain.points, seen, atol=1e-9)
+    completed = predictor.predict(*look)
+    if align == "similarity":
+        expected = asmkit.complete_covered(plain, model)
+        np.testing.assert_array_equal(completed.points, expected.points)
+        assert np.abs(expected.points - plain.points).max() > 1
+    else:  # the frame "box" cannot say anything of a part of the points
+        np.testing.assert_array_equal(completed.points, plain.points)
 
 
 def test_networks_of_before_state_scales_alone(

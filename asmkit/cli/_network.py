@@ -22,6 +22,7 @@ __all__ = [
     "network_option",
     "open_network",
     "passes_option",
+    "prior_option",
 ]
 
 _Command = Callable[..., Any]
@@ -70,6 +71,17 @@ def passes_option(command: _Command) -> _Command:
         default=1,
         show_default=True,
         help="2: look again, into the box of the landmarks found first.",
+    )(command)
+
+
+def prior_option(command: _Command) -> _Command:
+    """--no-shape-prior."""
+    return click.option(
+        "--shape-prior/--no-shape-prior",
+        default=True,
+        show_default=True,
+        help="On faces of which the network takes a landmark for covered, let the shape model of "
+        "its training say where the landmarks are, too.",
     )(command)
 
 

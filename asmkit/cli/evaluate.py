@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from asmkit.cli._network import engine_option, flip_option, open_network, passes_option
+from asmkit.cli._network import (
+    engine_option,
+    flip_option,
+    open_network,
+    passes_option,
+    prior_option,
+)
 from asmkit.cli._terminal import shows_bars
 from asmkit.packed_image import PackedImage
 
@@ -76,6 +82,7 @@ __all__ = ["command", "table"]
 )
 @flip_option
 @passes_option
+@prior_option
 @engine_option
 @click.option(
     "--json",
@@ -97,6 +104,7 @@ def command(
     errors: Path | None,
     flip: bool,
     passes: int,
+    shape_prior: bool,
     engine: str | None,
     as_json: bool,
     quiet: bool,
@@ -137,6 +145,7 @@ def command(
             threshold=threshold,
             flip=flip,
             passes=passes,
+            shape_prior=shape_prior,
             progress=shows_bars(quiet),
         )
         for network, predictor in predictors.items()
@@ -251,17 +260,15 @@ def _baselines(
 
     from asmkit.baseline import mean_in_boxes
     from asmkit.metrics import nme
-    from asmkit.model import ShapeModel
-    from asmkit.shipped import network_folder
 
     truth = np.stack([annotation.points for annotation in annotations])
     found: dict[str, Any] = {}
     for network, evaluation in evaluations.items():
-        path = network_folder(network) / "shape_model.npz"
-        if not path.is_file():
+        model = predictors[network].shape_model
+        if model is None:
             click.echo(f"Note: {network}: no shape_model.npz in its folder, no baseline", err=True)
             continue
-        placed = mean_in_boxes(ShapeModel.load(path).mean_, evaluation.boxes)
+        placed = mean_in_boxes(model.mean_, evaluation.boxes)
         errors = nme(placed, truth, evaluation.summary["normalizer"], predictors[network].scheme)
         if not any(np.array_equal(errors, known) for known in found.values()):
             found[network] = errors

@@ -16,6 +16,7 @@ from asmkit.cli._network import (
     network_option,
     open_network,
     passes_option,
+    prior_option,
 )
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = ["command"]
 )
 @flip_option
 @passes_option
+@prior_option
 @engine_option
 def command(
     images: tuple[Path, ...],
@@ -51,6 +53,7 @@ def command(
     overlay: Path | None,
     flip: bool,
     passes: int,
+    shape_prior: bool,
     engine: str | None,
 ) -> None:
     """Find landmarks and head pose in photos.
@@ -80,7 +83,7 @@ def command(
     for path in images:
         image = read_image(path)
         _check_inside(given or [], path, image.shape[1], image.shape[0])
-        found = predictor.predict(image, given, flip=flip, passes=passes)
+        found = predictor.predict(image, given, flip=flip, passes=passes, shape_prior=shape_prior)
         if overlay is not None:
             write_image(drawings[path], draw_prediction(image, found, contours))
         click.echo(_json_line(path, found) if as_json else _line(path, found))

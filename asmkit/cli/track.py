@@ -14,6 +14,7 @@ import click
 
 from asmkit.cli._network import engine_option, network_option, open_network
 from asmkit.cli._terminal import Stopped, shows_bars
+from asmkit.description import SHAPE_MODEL
 from asmkit.shipped import network_folder
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def _track(
 def _model(network: str, path: Path | None, constrain: bool) -> ShapeModel | None:
     from asmkit.model import ShapeModel
 
-    beside = network_folder(network) / "shape_model.npz"
+    beside = network_folder(network) / SHAPE_MODEL
     if path is None and not beside.is_file():
         if constrain:
             raise ValueError(

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from asmkit._files import replacing
-from asmkit.description import check_weights, inherited_license, weights_file
+from asmkit.description import SHAPE_MODEL, check_weights, inherited_license, weights_file
 from asmkit.nn.batch_statistics import recompute_statistics
 from asmkit.nn.calibration import calibrate
 from asmkit.nn.checkpoint import make_folder
@@ -33,7 +33,6 @@ from asmkit.shipped import network_folder
 __all__ = ["average_networks", "average_runs"]
 
 _RECIPE = "recipe.toml"
-_SHAPE_MODEL = "shape_model.npz"
 
 
 def average_networks(networks: Sequence[LandmarkNetwork]) -> LandmarkNetwork:
@@ -181,9 +180,9 @@ def average_runs(
     if recipe is not None:
         with replacing(folder / _RECIPE) as temporary:
             temporary.write_text(recipe.to_toml(), "utf-8")
-    shapes = trained[0].folder / _SHAPE_MODEL
+    shapes = trained[0].folder / SHAPE_MODEL
     if shapes.is_file():
-        with replacing(folder / _SHAPE_MODEL) as temporary:
+        with replacing(folder / SHAPE_MODEL) as temporary:
             temporary.write_bytes(shapes.read_bytes())
     write_described(folder, network, description)
     return folder

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from asmkit._files import replacing
 from asmkit.annotations import Annotation
-from asmkit.description import inherited_license
+from asmkit.description import SHAPE_MODEL, inherited_license
 from asmkit.errors import FormatError
 from asmkit.model import ShapeModel
 from asmkit.nn.calibration import calibrate, calibrate_visibility
@@ -56,7 +56,6 @@ __all__ = ["averaged_network", "keep_freed_memory", "resume", "train"]
 
 _CHECKPOINT = "checkpoint.safetensors"
 _RUN = "run.json"
-_SHAPE_MODEL = "shape_model.npz"
 #: Variance that it holds: :mod:`asmkit.plausibility` and ``constrain`` want nearly all.
 _SHAPE_VARIANCE = 0.98
 
@@ -144,7 +143,7 @@ def train(
             make_folder(folder)
             _write_text(folder / "recipe.toml", recipe.to_toml())
             _write_text(folder / _RUN, json.dumps(run, indent=1) + "\n")
-            _write_shape_model(folder / _SHAPE_MODEL, parts)
+            _write_shape_model(folder / SHAPE_MODEL, parts)
         processes.wait()
         work = _Work(parts, recipe, folder, threads, weights, taught_by, place, processes)
         return _run(work, progress)
@@ -183,8 +182,8 @@ def resume(out: str | os.PathLike[str], *, progress: bool = True) -> Path:
         parts = prepare(annotations, recipe, progress, run["others"], processes)
         if processes.writes:
             sync_folder(folder)
-            if not (folder / _SHAPE_MODEL).is_file():
-                _write_shape_model(folder / _SHAPE_MODEL, parts)
+            if not (folder / SHAPE_MODEL).is_file():
+                _write_shape_model(folder / SHAPE_MODEL, parts)
         processes.wait()
         threads = run["threads"]
         work = _Work(parts, recipe, folder, threads, weights, taught_by, place, processes)
