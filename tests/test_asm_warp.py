@@ -382,7 +382,7 @@ def test_without_new_shapes_a_sample_is_what_it_always_was(faces: list[Annotatio
         sample = dataset.sample(index, np.random.default_rng(index))
         rng = np.random.default_rng(index)
         geometry = draw_geometry(rng, recipe, can_mirror=True)
-        face = dataset._face(index)
+        face = dataset.photo(index)
         plain = crop_transform(dataset.boxes[index : index + 1], 64, recipe.margin)[0]
         to_crop = compose_affine(geometry.matrix, plain)
         cut = crop(face.pixels, compose_affine(to_crop, invert_affine(face.matrix)), 64)

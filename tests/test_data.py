@@ -102,7 +102,7 @@ def test_big_photos_are_kept_no_finer_than_needed(tmp_path: Path) -> None:
     face = synthetic_faces(1, 0, size=640)
     annotation = face.save(tmp_path)[0]
     dataset = LandmarkDataset([annotation], replace(RECIPE, input_size=32), IBUG)
-    kept = dataset._face(0).pixels
+    kept = dataset.photo(0).pixels
     assert max(kept.shape) < 200
     matrix = crop_transform(dataset.boxes, 32, RECIPE.margin)[0]
     direct = asmkit.images.crop(face.images[0], matrix, 32).astype(int)

@@ -109,7 +109,7 @@ def test_the_overlap_of_an_augmented_crop_is_that_of_the_squares(
     for recipe in (PLAIN, replace(PLAIN, rotation=30.0, mirror=1.0)):
         turned = draw_geometry(generator(1), recipe, True).matrix
         matrix = asmkit.boxes.compose_affine(moved, turned)
-        overlap = data_module._overlap(matrix, recipe.input_size, recipe.margin)
+        overlap = data_module.overlap_of(matrix, recipe.input_size, recipe.margin)
         # A turned crop is moved in another direction than along the sides of the squares.
         if recipe is PLAIN or shift == (0, 0):
             assert overlap == pytest.approx(expected, abs=1e-9)

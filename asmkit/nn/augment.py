@@ -17,6 +17,7 @@ from asmkit.nn.recipe import Recipe
 __all__ = [
     "Geometry",
     "cover",
+    "crop_similarity",
     "draw_geometry",
     "mirror_rotation",
     "occlude",
@@ -49,13 +50,29 @@ def draw_geometry(rng: np.random.Generator, recipe: Recipe, can_mirror: bool) ->
     scale = float(np.exp(rng.uniform(-recipe.scale, recipe.scale)))
     shift = rng.uniform(-recipe.shift, recipe.shift, 2) * recipe.input_size
     mirrored = bool(rng.random() < recipe.mirror) and can_mirror
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    linear = np.array([[cos, -sin], [sin, cos]])
-    if mirrored:
-        linear[:, 0] *= -1
-    centre = np.full(2, (recipe.input_size - 1) / 2)
-    offset = centre + shift - linear @ centre
-    return Geometry(np.column_stack([linear, offset]), angle, mirrored)
+    matrix = crop_similarity(angle, scale, shift, mirrored, recipe.input_size)
+    return Geometry(matrix, angle, mirrored)
+
+
+def crop_similarity(
+    angle: npt.ArrayLike,
+    scale: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    mirrored: npt.ArrayLike,
+    size: int,
+) -> Doubles:
+    """Similarities ``(..., 2, 3)`` of a crop: mirror, scale and turn about its centre, then shift.
+
+    ``angle``, ``scale`` and ``mirrored`` have the shape ``(...)``, ``shift``, in pixels,
+    ``(..., 2)``.
+    """
+    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
+    sign = np.where(mirrored, -1.0, 1.0)
+    linear = np.stack([np.stack([sign * cos, -sin], -1), np.stack([sign * sin, cos], -1)], -2)
+    centre = np.full(2, (size - 1) / 2)
+    offset = centre + np.asarray(shift) - linear @ centre
+    matrix: Doubles = np.concatenate([linear, offset[..., None]], -1)
+    return matrix
 
 
 def mirror_rotation(rotation: Doubles) -> Doubles:
@@ -64,10 +81,12 @@ def mirror_rotation(rotation: Doubles) -> Doubles:
     return mirrored
 
 
-def turn_rotation(rotation: Doubles, angle: float) -> Doubles:
-    """``(..., 3, 3)``: the rotation after the image was turned by ``angle`` radians."""
+def turn_rotation(rotation: Doubles, angle: npt.ArrayLike) -> Doubles:
+    """``(..., 3, 3)``: the rotation after the image was turned by ``angle (...)`` radians."""
     cos, sin = np.cos(angle), np.sin(angle)
-    turned: Doubles = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ rotation
+    zero, one = np.zeros_like(cos), np.ones_like(cos)
+    rows = [[cos, -sin, zero], [sin, cos, zero], [zero, zero, one]]
+    turned: Doubles = np.stack([np.stack(row, -1) for row in rows], -2) @ rotation
     return turned
 
 

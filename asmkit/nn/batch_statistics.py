@@ -43,7 +43,7 @@ def recompute_statistics(network: LandmarkNetwork, parts: Parts, recipe: Recipe)
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches, each counting the same
         for batch in stage_batches(parts, recipe, stage, 0, Processes()):
-            forward(network, as_input(torch.from_numpy(batch.images)), recipe, stage)
+            forward(network, as_input(torch.as_tensor(batch.images)), recipe, stage)
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
     network.eval()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 from tqdm import tqdm
 
 from asmkit.annotations import Annotation
@@ -40,7 +41,17 @@ from asmkit.pose import euler_to_rotation, head_rotations, rotation_to_euler
 from asmkit.schemes import Scheme
 from asmkit.warp import crop_warped
 
-__all__ = ["Batch", "LandmarkDataset", "batches", "whole_batch"]
+__all__ = [
+    "Batch",
+    "DeviceBatch",
+    "LandmarkDataset",
+    "Photo",
+    "ahead",
+    "batches",
+    "overlap_of",
+    "rows_of_batches",
+    "whole_batch",
+]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -52,11 +63,16 @@ _KINDS = {"beside": 0.5, "shuffled": 0.2, "background": 0.3}
 _KINDS_WITH_OTHERS = {"beside": 0.4, "shuffled": 0.15, "background": 0.2, "other": 0.25}
 
 
-class Batch(NamedTuple):
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+_Pixels = TypeVar("_Pixels")
+
+
+class _Batch(NamedTuple, Generic[_Pixels]):
     """Crops with their targets, in pixels of the crop."""
 
-    #: (b, s, s, 3) RGB
-    images: npt.NDArray[np.uint8]
+    #: (b, s, s, 3) RGB, uint8
+    images: _Pixels
     #: (b, n_points, 2)
     points: Doubles
     #: (b, n_points, 2), the shape model's version of ``points``
@@ -70,7 +86,15 @@ class Batch(NamedTuple):
     visible: Doubles
 
 
-class _Face(NamedTuple):
+#: Made by the processor.
+Batch = _Batch[npt.NDArray[np.uint8]]
+#: Its images made on the device that trains.
+DeviceBatch = _Batch[Tensor]
+
+
+class Photo(NamedTuple):
+    """The part of a photo that augmentation can reach."""
+
     pixels: npt.NDArray[np.uint8]
     #: (2, 3), pixels of the photo to ``pixels``
     matrix: Doubles
@@ -117,7 +141,7 @@ class LandmarkDataset:
         self._new_shapes: NewShapes | None = None
         if recipe.asm_warp > 0:
             self._new_shapes = NewShapes(self.points, recipe.asm_warp_size, self.mirror)
-        self._cache: dict[int, _Face] = {}
+        self._cache: dict[int, Photo] = {}
         self._cached_bytes = 0
 
     def __len__(self) -> int:
@@ -135,6 +159,13 @@ class LandmarkDataset:
             digest.update(image.tobytes())
         return digest.hexdigest()
 
+    @property
+    def fits(self) -> bool:
+        """Whether the photos, or what is needed of them, can all be kept, by the first of them."""
+        few = range(min(len(self), 64))
+        each = sum(self.photo(index).pixels.nbytes for index in few) / len(few)
+        return each * len(self) <= _CACHE_BYTES
+
     def load(self, progress: bool = False, part: int = 0, n_parts: int = 1) -> None:
         """Decode every image now: a broken one is reported before a training starts.
 
@@ -144,7 +175,7 @@ class LandmarkDataset:
         for index in tqdm(
             indices, "reading images", disable=not progress, leave=False, unit="image"
         ):
-            self._face(index)
+            self.photo(index)
 
     def sample(
         self, index: int, rng: np.random.Generator | None = None, covers: float = 0.0
@@ -155,10 +186,21 @@ class LandmarkDataset:
         ``visible`` tells which of them lie under it or under the occluder of the augmentation.
         ``smoothed`` is a copy of the points; :func:`batches` fills it.
         """
-        recipe, size = self.recipe, self.recipe.input_size
-        face = self._face(index)
-        points, box, rotation = self.points[index], self.boxes[index], self.rotations[index]
         new = None if rng is None else self._new_shape(index, rng)
+        batch = self.cut(index, rng, new)
+        if rng is None:
+            return batch
+        pixels, covered = self._covered(photometric(batch.images[0], rng, self.recipe), rng, covers)
+        visible = visible_points(batch.points[0], covered)[None]
+        return batch._replace(images=pixels[None], visible=visible)
+
+    def cut(
+        self, index: int, rng: np.random.Generator | None = None, new: NewShape | None = None
+    ) -> Batch:
+        """The crop of a face in its own shape or a new one, moved when there is a generator."""
+        recipe, size = self.recipe, self.recipe.input_size
+        face = self.photo(index)
+        points, box, rotation = self.points[index], self.boxes[index], self.rotations[index]
         if new is not None:
             rotation = self._rotation_of(new.points, index)
             points, box = new.points, landmark_box(new.points)
@@ -171,20 +213,17 @@ class LandmarkDataset:
             if geometry.mirrored and self.mirror is not None:
                 order, rotation = self.mirror, mirror_rotation(rotation)
             rotation = turn_rotation(rotation, geometry.angle)
-            overlap = _overlap(geometry.matrix, size, recipe.margin)
+            overlap = float(overlap_of(geometry.matrix, size, recipe.margin))
         points = np.asarray(apply_affine(to_crop, points)[order], np.float64)
         from_face = compose_affine(to_crop, invert_affine(face.matrix))
         if new is None:
             pixels = crop(face.pixels, from_face, size)
         else:
             pixels = crop_warped(face.pixels, from_face, size, new.warp.along(face.matrix))
-        covered = np.zeros((size, size), bool)
-        if rng is not None:
-            pixels, covered = self._covered(photometric(pixels, rng, recipe), rng, covers)
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
-        seen = np.array([face_label(overlap)])
-        visible = visible_points(points, covered)[None]
-        return Batch(pixels[None], points[None], points[None].copy(), angles, seen, visible)
+        visible = visible_points(points, np.zeros((size, size), bool))[None]
+        points = points[None]
+        return Batch(pixels[None], points, points.copy(), angles, face_label([overlap]), visible)
 
     def covered(self, index: int, rng: np.random.Generator) -> Batch:
         """The plain crop of a face, under what covers faces where confidence is learned."""
@@ -201,7 +240,7 @@ class LandmarkDataset:
         if rng.random() < self.recipe.occlusion:
             pixels, covered = occlude(pixels, rng)
         if covers and rng.random() < covers:
-            other = self._face(int(rng.integers(len(self)))).pixels
+            other = self.photo(int(rng.integers(len(self)))).pixels
             pixels, more = cover(pixels, random_crop([other], len(pixels), rng), rng)
             covered = covered | more
         return pixels, covered
@@ -212,7 +251,11 @@ class LandmarkDataset:
             return None
         # A stream of its own: all else is drawn as it is without new shapes.
         own = rng.spawn(1)[0]
-        return self._new_shapes.draw(index, own) if own.random() < self.recipe.asm_warp else None
+        return self.new_shape(index, own) if own.random() < self.recipe.asm_warp else None
+
+    def new_shape(self, index: int, rng: np.random.Generator) -> NewShape | None:
+        """Another shape of a face; None where nothing moves."""
+        return None if self._new_shapes is None else self._new_shapes.draw(index, rng)
 
     def _rotation_of(self, points: Doubles, index: int) -> Doubles:
         """The rotation label of a face in a new shape: it turns as the pose of its points does."""
@@ -222,12 +265,13 @@ class LandmarkDataset:
 
     def negative(self, index: int, rng: np.random.Generator) -> Batch:
         """A crop without a face as a batch of one: beside this face, of its tiles, or elsewhere."""
-        pixels, _ = self._covered(photometric(self._no_face(index, rng), rng, self.recipe), rng)
+        pixels, _ = self._covered(photometric(self.no_face(index, rng), rng, self.recipe), rng)
         points = np.full((1, *self.points.shape[1:]), np.nan)
         angles, visible = np.full((1, 3), np.nan), np.full(points.shape[:2], np.nan)
         return Batch(pixels[None], points, points.copy(), angles, np.zeros(1), visible)
 
-    def _no_face(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    def no_face(self, index: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+        """A crop ``(s, s, 3)`` without this face, its light as it was."""
         recipe, size = self.recipe, self.recipe.input_size
         chances = _KINDS_WITH_OTHERS if self.others else _KINDS
         kind = rng.choice(list(chances), p=list(chances.values()))
@@ -246,10 +290,10 @@ class LandmarkDataset:
             draw_geometry(rng, replace(recipe, scale=0.0, shift=0.0), True).matrix,
             crop_transform(box, size, recipe.margin)[0],
         )
-        face = self._face(index)
+        face = self.photo(index)
         return crop(face.pixels, compose_affine(matrix, invert_affine(face.matrix)), size)
 
-    def _face(self, index: int) -> _Face:
+    def photo(self, index: int) -> Photo:
         """The part of the photo that augmentation can reach, no finer than twice the crop."""
         if index in self._cache:
             return self._cache[index]
@@ -290,20 +334,23 @@ def _euler(annotation: Annotation) -> Doubles:
     return angles
 
 
-def _overlap(matrix: Doubles, size: int, margin: float) -> float:
-    """IoU of the square looked into and the true one, after the plain crop was moved by a map."""
+def overlap_of(matrix: Doubles, size: int, margin: float) -> Doubles:
+    """IoU of the square looked into and the true one, after the plain crop was moved by a map.
+
+    ``matrix (..., 2, 3)`` is that map, crop to crop; the overlaps have the shape ``(...)``.
+    """
     half = (size - 1) / 2
     to_plain = invert_affine(matrix)
-    centre = np.asarray(apply_affine(to_plain, np.full((1, 2), half))[0])
+    centre = np.asarray(apply_affine(to_plain, np.full((1, 2), half)))[..., 0, :]
     side = size / margin
-    seen = side * np.sqrt(abs(np.linalg.det(to_plain[:, :2])))
+    seen = side * np.sqrt(abs(np.linalg.det(to_plain[..., :2])))[..., None]
     truth = np.array([half - side / 2, half - side / 2, side, side])
-    return float(iou(truth, np.array([*(centre - seen / 2), seen, seen])))
+    return iou(truth, np.concatenate([centre - seen / 2, seen, seen], -1))
 
 
 def _reachable_part(
     image: npt.NDArray[np.uint8], box: Doubles, recipe: Recipe, moved: Doubles | None
-) -> _Face:
+) -> Photo:
     side = recipe.margin * max(box[2], box[3])
     reach = side * np.sqrt(2) * (0.5 + recipe.shift) * np.exp(recipe.scale) + 2
     centre = box[:2] + box[2:] / 2
@@ -319,7 +366,7 @@ def _reachable_part(
     # Pixel centres: f×f pixels become one, whose centre is their common centre.
     offset = -(np.array([x0, y0]) + (factor - 1) / 2) / factor
     # A copy: a view would keep the whole photo in memory.
-    return _Face(part.copy(), np.column_stack([np.eye(2) / factor, offset]))
+    return Photo(part.copy(), np.column_stack([np.eye(2) / factor, offset]))
 
 
 def batches(
@@ -343,10 +390,7 @@ def batches(
     and costs about a microsecond a face.
     """
     recipe = dataset.recipe
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(dataset))
-    size = whole_batch(dataset, n_parts)
-    # A last batch of fewer would give its faces more weight and upset batch norm.
-    rows = order[: len(order) // size * size].reshape(-1, size)[:, part::n_parts]
+    rows = rows_of_batches(dataset, epoch, n_parts)[:, part::n_parts]
 
     def one(index: int) -> Batch:
         rng = np.random.default_rng([recipe.seed, epoch, index])
@@ -362,10 +406,23 @@ def batches(
             batch.smoothed[labelled] = model.smooth(batch.points[labelled])
         return batch
 
+    return ahead(make, rows, n_workers)
+
+
+def rows_of_batches(dataset: LandmarkDataset, epoch: int, n_parts: int = 1) -> npt.NDArray[np.intp]:
+    """Which faces make up each batch of an epoch, ``(n_batches, b)``, all parts together."""
+    order = np.random.default_rng([dataset.recipe.seed, epoch]).permutation(len(dataset))
+    size = whole_batch(dataset, n_parts)
+    # A last batch of fewer would give its faces more weight and upset batch norm.
+    return order[: len(order) // size * size].reshape(-1, size)
+
+
+def ahead(make: Callable[[_In], _Out], work: Iterable[_In], n_workers: int = 1) -> Iterator[_Out]:
+    """What ``make`` gives, in order, made ahead by threads."""
     with ThreadPoolExecutor(n_workers) as pool:
-        waiting: deque[Future[Batch]] = deque()
-        for indices in rows:
-            waiting.append(pool.submit(make, indices))
+        waiting: deque[Future[_Out]] = deque()
+        for item in work:
+            waiting.append(pool.submit(make, item))
             if len(waiting) > n_workers + 1:
                 yield waiting.popleft().result()
         while waiting:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from asmkit.nn.atpn import ATPN
 from asmkit.nn.checkpoint import TrainingState
-from asmkit.nn.data import Batch, batches, whole_batch
+from asmkit.nn.data import Batch, DeviceBatch, batches, whole_batch
 from asmkit.nn.heads import LandmarkNetwork, NetworkOutput, as_input, from_crop
 from asmkit.nn.losses import ASMAssistedLoss, scale_loss, visibility_loss
 from asmkit.nn.preparation import Parts
@@ -40,7 +41,7 @@ def train_epoch(
     processes = state.processes
     per_epoch = len(parts.training) // whole_batch(parts.training, processes.count)
     first = stage.start * per_epoch
-    sums: dict[str, float] = {}
+    totals: dict[str, Tensor] = {}  # where the network is: to read one would wait for its device
     for batch in stage_batches(parts, recipe, stage, state.epoch, processes):
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
@@ -48,10 +49,11 @@ def train_epoch(
             group["lr"] = rate * recipe.trunk_rate if slow else rate
         terms = _step(state, batch, recipe, loss, alpha, stage, teacher)
         for name, value in terms.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach()) / per_epoch
-    means = torch.tensor(list(sums.values()), dtype=torch.float64, device=state.device)
+            share = value.detach().double() / per_epoch
+            totals[name] = totals[name] + share if name in totals else share
+    means = torch.stack(list(totals.values()))
     processes.average([means])
-    sums = dict(zip(sums, means.tolist(), strict=True))
+    sums = dict(zip(totals, means.tolist(), strict=True))
     if not math.isfinite(sums["loss"]):
         raise ValueError(
             f"the loss became {sums['loss']} in epoch {state.epoch + 1}; "
@@ -62,19 +64,19 @@ def train_epoch(
 
 def stage_batches(
     parts: Parts, recipe: Recipe, stage: Stage, epoch: int, processes: Processes
-) -> Iterator[Batch]:
+) -> Iterator[Batch] | Iterator[DeviceBatch]:
     """The batches of an epoch of a stage, or one process's part of each."""
     # What covers a face is seldom of one colour; the landmarks were not to learn it, doubt is.
     covers = recipe.occlusion if stage.trains == "confidence" else 0.0
-    return batches(
-        parts.training,
-        parts.model,
-        epoch,
-        negatives=recipe.negatives if stage.trains == "tasks" else 0.0,
-        covers=covers,
-        part=processes.rank,
-        n_parts=processes.count,
-    )
+    dealt: dict[str, Any] = {
+        "negatives": recipe.negatives if stage.trains == "tasks" else 0.0,
+        "covers": covers,
+        "part": processes.rank,
+        "n_parts": processes.count,
+    }
+    if parts.crops is not None:
+        return parts.crops.batches(parts.model, epoch, **dealt)
+    return batches(parts.training, parts.model, epoch, parts.workers, **dealt)
 
 
 def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:
@@ -95,14 +97,14 @@ def set_mode(network: LandmarkNetwork, stage: Stage) -> None:
 
 def _step(
     state: TrainingState,
-    batch: Batch,
+    batch: Batch | DeviceBatch,
     recipe: Recipe,
     loss: ASMAssistedLoss,
     alpha: float,
     stage: Stage,
     teacher: Teacher | None = None,
 ) -> dict[str, Tensor]:
-    images = as_input(torch.from_numpy(batch.images).to(state.device))
+    images = as_input(torch.as_tensor(batch.images, device=state.device))
     bfloat16 = _uses_bfloat16(recipe, state.device)
     with torch.autocast(state.device.type, torch.bfloat16, enabled=bfloat16):
         output = forward(state.network, images, recipe, stage)
@@ -123,7 +125,7 @@ def _step(
 
 def _terms(
     output: NetworkOutput,
-    batch: Batch,
+    batch: Batch | DeviceBatch,
     recipe: Recipe,
     loss: ASMAssistedLoss,
     alpha: float,

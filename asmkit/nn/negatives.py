@@ -41,11 +41,10 @@ _TRIES = 64
 _LONGEST = 512
 
 
-def face_label(overlap: float) -> float:
-    """1 for a face, 0 for none, NaN between."""
-    if overlap >= FACE:
-        return 1.0
-    return 0.0 if overlap < NO_FACE else float("nan")
+def face_label(overlap: npt.ArrayLike) -> Doubles:
+    """1 for a face, 0 for none, NaN between; of overlaps of any shape."""
+    shared = np.asarray(overlap)
+    return np.where(shared >= FACE, 1.0, np.where(shared < NO_FACE, 0.0, np.nan))
 
 
 def box_beside(rng: np.random.Generator) -> Doubles:

@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from asmkit.annotations import Annotation, read
 from asmkit.model import ShapeModel
 from asmkit.nn.data import LandmarkDataset
+from asmkit.nn.device_crops import DeviceCrops
 from asmkit.nn.negatives import other_images
 from asmkit.nn.networks import build_network, network_options
 from asmkit.nn.processes import Processes
@@ -31,6 +34,18 @@ class Parts(NamedTuple):
     model: ShapeModel
     #: what the network shall answer by; None but for the head "shape"
     answers: ShapeModel | None
+    #: makes the images of the first on a GPU; None where there is none, or not all go there
+    crops: DeviceCrops | None = None
+    #: threads that make batches ahead otherwise
+    workers: int = 1
+
+    def for_device(self, device: torch.device, processes: Processes) -> Parts:
+        """With what keeps a device busy."""
+        if device.type == "cpu":
+            return self
+        if self.training.fits:
+            return self._replace(crops=DeviceCrops(self.training, device))
+        return self._replace(workers=max(1, (os.cpu_count() or 1) // processes.count - 1))
 
 
 def read_annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[Annotation]:

@@ -105,8 +105,9 @@ def train(
         finds in each augmented crop is one more target, with the recipe's ``teacher_weight``, and
         ``teacher_views``. Its crops may be of another size, and of a smaller margin.
     device : {"cpu", "cuda"}, optional
-        Where to compute; by default on a GPU where there is one. Results of a GPU differ in their
-        last digits from run to run.
+        Where to compute; by default on a GPU where there is one, which then makes the training
+        crops as well if the photos fit on it. Results of a GPU differ in their last digits from
+        run to run.
     progress : bool
         Show progress bars.
 
@@ -224,6 +225,7 @@ def _run(work: _Work, progress: bool) -> Path:
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
     state = initial_state(parts, recipe, weights, device, processes)
+    parts = parts.for_device(device, processes)
     if processes.rank:
         torch.manual_seed(recipe.seed + processes.rank)  # each drops out features of its own
     record = {
