@@ -5,11 +5,13 @@
 Every training sees the same number of samples, whatever the number of faces, with the same batches
 for the same seed; what a row changes against the plain training is in ``FACTORS``, all else is in
 the recipe ``benchmarks/asm_ablation.toml``. The rows of inexact labels differ in the labels: each
-coordinate has a normal error of 3 % of the longer side of the box, and the second row trains on what
-a shape model of those labels makes of them (``ShapeModel("likelihood").smooth``). A tenth of the training set is held out by the hash of
-the names and never trained on; the faces of a smaller training set are the first by that hash.
-Every network is measured on the faces held out, on 300-W common, and on 300-W common with a piece
-of another photo over part of each face (the error is that of all landmarks, seen or covered).
+coordinate has a normal error of 3 % of the longer side of the box, and the second row trains on
+what a shape model of those labels makes of them (``ShapeModel("likelihood").smooth``).
+
+A tenth of the training set is held out by the hash of the names and never trained on; the faces of
+a smaller training set are the first by that hash. Every network is measured on the faces held out,
+on 300-W common, and on 300-W common with a piece of another photo over part of each face (the error
+is that of all landmarks, seen or covered).
 
 Every result is a line of RESULTS.jsonl: what is there already is not run again, so the whole can be
 stopped and started at will. At the end, and with ``--table`` alone, it prints means and standard
@@ -158,8 +160,10 @@ class Ablation:
 def inexact(
     faces: list[asmkit.Annotation], noise: float, smoothed: str | None, seed: int
 ) -> list[asmkit.Annotation]:
-    """Faces whose landmarks were moved by a normal error, in longer sides of the box; by a rule for
-    the number of modes, a shape model of what is then annotated smooths it."""
+    """Faces whose landmarks have a normal error, in longer sides of the box, smoothed or not.
+
+    What smooths them is a shape model of these landmarks, its number of modes by the named rule.
+    """
     if not noise:
         return faces
     points = np.stack([face.points for face in faces])
