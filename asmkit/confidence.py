@@ -63,10 +63,10 @@ LIKELIHOODS = ("laplace", "gaussian")
 #: between the outer corners of a face's eyes, the usual limit of a failed landmark.
 NEAR = 0.05
 
-#: Per density: β and k of exp(−(2 / β) k (r / m)^β), and the deviation of one coordinate over m.
 #: A landmark less visible than this is taken for covered; none counts as less visible than that.
 _COVERED, _LEAST_VISIBILITY = 0.5, 0.01
 
+#: Per density: β and k of exp(−(2 / β) k (r / m)^β), and the deviation of one coordinate over m.
 _POWER = {"laplace": 1, "gaussian": 2}
 _FACTOR = {"laplace": 1.0, "gaussian": np.pi / 4}
 _DEVIATION = {"laplace": np.sqrt(3) / 2, "gaussian": np.sqrt(2 / np.pi)}
@@ -301,6 +301,7 @@ def doubt_outliers(prediction: Prediction, model: ShapeModel) -> Prediction:
     :meth:`asmkit.ShapeModel.credible_regions`). The weight w that this gives a landmark means that
     it is as good as one with a variance 1 / w as great, so its scale becomes ``scale / √w``, w
     being at most 1: no landmark gains confidence by looking plausible. Points stay.
+    They should be the network's own: ``predict(shape_prior=False)``.
 
     Parameters
     ----------
@@ -348,9 +349,14 @@ def complete_covered(prediction: Prediction, model: ShapeModel) -> Prediction:
     On a face of which a landmark is more likely covered than not, all landmarks become the most
     probable shape of the model given those that the network found, each with the noise
     ``scale / (2 visibility)`` (see :meth:`asmkit.ShapeModel.complete`): what is seen stays nearly
-    where it is, what is covered follows it. No more than half of the scale is noise, as errors that
-    the landmarks share look like another shape or pose, of which the model knows nothing. Faces in
-    plain view stay as they are; so do scales and visibilities.
+    where it is, what is covered follows it. Of a landmark in plain view half of the scale is noise:
+    the other half are errors that it shares with others, which look like another shape or pose.
+    Faces in plain view stay as they are; so do scales and visibilities. From one frame of a video
+    to the next a face may come to be partly covered, or cease to be, and its landmarks then jump by
+    some of their error.
+
+    Doubt first: :func:`doubt_outliers` can tell a wrong landmark only before it was completed, in
+    what ``predict(shape_prior=False)`` gives.
 
     Parameters
     ----------
@@ -372,8 +378,8 @@ def complete_covered(prediction: Prediction, model: ShapeModel) -> Prediction:
     """
     if prediction.visibility is None:
         raise ValueError(
-            "prediction: its network does not tell covered landmarks; expected one that was "
-            "trained with a confidence head in its recipe"
+            "prediction: its network does not tell covered landmarks; expected one that gives "
+            "visibilities, as one does whose confidence head was trained by this asmkit"
         )
     rows = covers_some(prediction)
     if not rows.any():

@@ -388,7 +388,8 @@ class _Finder:
         n = len(boxes)
         face = pose = None
         if isinstance(self._locate, Predictor):
-            prediction = self._locate.predict(image, boxes)
+            # Completed by a shape model, any face would be plausible, and a lost one not noticed.
+            prediction = self._locate.predict(image, boxes, shape_prior=False)
             points, pose, face = prediction.points, prediction.pose, prediction.face
             points = self._checked(points, n)
         else:

@@ -5,8 +5,9 @@
 Every training sees the same number of samples, whatever the number of faces, with the same batches
 for the same seed; what a row changes against the plain training is in ``FACTORS``, all else is in
 the recipe ``benchmarks/asm_ablation.toml``. The rows of inexact labels differ in the labels: each
-coordinate has a normal error of 3 % of the longer side of the box, and the second row trains on
-what a shape model of those labels makes of them (``ShapeModel("likelihood").smooth``).
+coordinate has a normal error of 3 % of the longer side of the box (crops are cut by the
+exact landmarks), and the second row trains on what a shape model of those labels makes of them
+(``ShapeModel("likelihood").smooth``).
 
 A tenth of the training set is held out by the hash of the names and never trained on; the faces of
 a smaller training set are the first by that hash. Every network is measured on the faces held out,
@@ -127,25 +128,32 @@ class Ablation:
 
     def run(self, arch: str, size: int, name: str, seed: int) -> None:
         """One training, unless its result is there."""
-        key = {"arch": arch, "faces": size, "run": name, "seed": seed}
+        key = {"arch": arch, "faces": size, "run": name, "seed": seed, "budget": self.samples}
+        self.rows = read_rows(self.out)  # another process may have added some
         if is_there(self.rows, key):
             return
         started = time.perf_counter()
         settings = dict(FACTORS[name])
         noise, smoothed = settings.pop(NOISY, 0.0), settings.pop(SMOOTHED, None)
-        faces = inexact(self.training[: size or None], noise, smoothed, seed)
+        exact = self.training[: size or None]
+        faces = inexact(exact, noise, smoothed, seed)
         recipe = dataclasses.replace(self.base, arch=arch, seed=seed, validation=0.0, **settings)
         per_epoch = len(faces) // recipe.batch_size
         epochs = round(self.samples / (per_epoch * recipe.batch_size))
         recipe = dataclasses.replace(recipe, epochs=epochs)
-        network, seen = self._train(faces, recipe)
+        network, seen = self._train(
+            faces, recipe, landmark_box(np.stack([a.points for a in exact]))
+        )
         row = {**key, "samples": seen, "trained_on": len(faces)}
         row |= {name: faces.error(network) for name, faces in self.faces.items()}
         row["seconds"] = round(time.perf_counter() - started)
         add_row(self.out, self.rows, row)
 
-    def _train(self, faces: list[asmkit.Annotation], recipe: Recipe) -> tuple[LandmarkNetwork, int]:
+    def _train(
+        self, faces: list[asmkit.Annotation], recipe: Recipe, boxes: npt.NDArray[np.float64]
+    ) -> tuple[LandmarkNetwork, int]:
         parts = prepare(faces, recipe, progress=False)
+        parts.training.boxes[:] = boxes  # errors of landmarks make boxes larger, which is not asked
         keep_freed_memory()
         torch.manual_seed(recipe.seed)
         state = initial_state(parts, recipe)
@@ -192,6 +200,14 @@ def wanted(seeds: int) -> list[tuple[str, int, str, int]]:
     ]
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """``K/N`` as two numbers."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected K/N, K from 1 to N")
+    return int(number), int(count)
+
+
 def table(rows: list[dict[str, Any]], arch: str, size: int) -> str:
     """Means ± standard deviations over the seeds, and paired differences to the plain training."""
     chosen = [row for row in rows if row["arch"] == arch and row["faces"] == size]
@@ -233,7 +249,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--part",
-        type=lambda text: tuple(int(number) for number in text.split("/")),
+        type=part_of,
         default=(1, 1),
         metavar="K/N",
         help="of N processes that share RESULTS.jsonl, this is the K-th",

@@ -18,13 +18,14 @@ from asmkit.annotations import Annotation
 from asmkit.boxes import invert_affine
 from asmkit.datasets import SyntheticFaces, synthetic_faces
 from asmkit.images import crop
-from asmkit.nn import Recipe, device_crops
+from asmkit.nn import Recipe, device_crops, resume, train, training
+from asmkit.nn.checkpoint import TrainingState
 from asmkit.nn.data import DeviceBatch, LandmarkDataset, batches
 from asmkit.nn.device_crops import DeviceCrops
 from asmkit.nn.epoch import stage_batches, train_epoch
 from asmkit.nn.initial_state import initial_state
 from asmkit.nn.losses import ASMAssistedLoss
-from asmkit.nn.preparation import prepare
+from asmkit.nn.preparation import Parts, prepare
 from asmkit.nn.processes import Processes
 from asmkit.nn.schedule import stage_at
 
@@ -113,9 +114,8 @@ def test_landmarks_stay_where_they_are(faces: SyntheticFaces) -> None:
         MOVED,
         IBUG,
     )
-    photos = {id(a): shown for a, (shown, _) in zip(dataset.annotations, marked, strict=True)}
     with pytest.MonkeyPatch.context() as patch:
-        order = iter(photos.values())
+        order = iter([shown for shown, _ in marked])
         patch.setattr("asmkit.nn.data.read_image", lambda path: next(order))
         crops = DeviceCrops(dataset, CPU)
     places: list[float] = []
@@ -250,6 +250,62 @@ def test_crops_without_a_face_and_in_new_shapes(annotations: list[Annotation]) -
         assert np.isnan(third.points).all()
         assert np.isnan(third.visible).all()
         assert not third.face.any()
+
+
+def test_the_first_of_a_batch_is_drawn_as_the_others_are(annotations: list[Annotation]) -> None:
+    """Not by the stream that drew what becomes of the batch."""
+    dataset = LandmarkDataset(annotations, STILL, IBUG)
+    crops = DeviceCrops(dataset, CPU)
+    kinds: dict[int, set[str]] = {0: set(), 3: set()}
+    choose = np.random.Generator.choice
+    with pytest.MonkeyPatch.context() as patch:
+        drawn: list[str] = []
+
+        def no_face(index: int, rng: np.random.Generator) -> np.ndarray:
+            drawn.append(str(choose(rng, ["beside", "shuffled", "background"], p=[0.5, 0.2, 0.3])))
+            return np.zeros((48, 48, 3), np.uint8)
+
+        patch.setattr(dataset, "no_face", no_face)
+        for number in range(150):
+            drawn.clear()
+            plan = crops._plan(None, 0, 0.5, 0.0, 0, 1, (number, np.arange(8)))
+            for row, kind in zip(plan.ready[0], drawn, strict=True):
+                if row in kinds:
+                    kinds[row].add(kind)
+    assert kinds[0] == kinds[3] == {"beside", "shuffled", "background"}
+
+
+def test_a_stopped_training_resumes_to_the_same_weights(
+    faces: SyntheticFaces, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_onnx: None
+) -> None:
+    """With crops that are made where the network is."""
+    faces.save(tmp_path / "faces")
+    monkeypatch.setattr(
+        Parts,
+        "for_device",
+        lambda parts, device, processes: parts._replace(crops=DeviceCrops(parts.training, device)),
+    )
+    recipe = replace(tiny_training.TINY, epochs=3, noise=0.5, occlusion=0.5, blur=0.5)
+    whole = train(tmp_path / "faces", tmp_path / "whole", recipe, threads=1, progress=False)
+
+    def stop(state: TrainingState, *arguments: Any) -> Any:
+        if state.epoch == 2:
+            raise KeyboardInterrupt
+        return one_epoch(state, *arguments)
+
+    one_epoch = training._one_epoch
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_one_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "faces", tmp_path / "half", recipe, threads=1, progress=False)
+    assert tiny_training.digest(resume(tmp_path / "half", progress=False)) == (
+        tiny_training.digest(whole)
+    )
+    with monkeypatch.context() as patch:  # other crops would be another training
+        patch.setattr(Parts, "for_device", lambda parts, device, processes: parts)
+        (tmp_path / "half" / "model.json").unlink()
+        with pytest.raises(ValueError, match="started with crops"):
+            resume(tmp_path / "half", progress=False)
 
 
 def test_a_training_takes_them(

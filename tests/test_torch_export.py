@@ -78,6 +78,7 @@ def test_folding_leaves_no_batch_norm_and_the_network_as_it_was(confidence: str)
         before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         other = folded(network)
         assert not [m for m in other.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        assert not any(getattr(m, "inplace", False) for m in other.modules())
         images = torch.rand(2, 3, SIZE, SIZE) * 2 - 1
         with torch.inference_mode():
             for one, same in zip(network(images), other(images), strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,11 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 import asmkit
+from asmkit import tracking
 from asmkit.boxes import landmark_box
 from asmkit.confidence import covers_some, platt_scaling
 from asmkit.datasets import SyntheticFaces, synthetic_faces
+from asmkit.errors import FormatError
 from asmkit.nn import build_network
 from asmkit.nn.augment import visible_points
 from asmkit.nn.calibration import calibrate_visibility
@@ -283,7 +286,7 @@ def test_what_cannot_be_completed_is_said(faces: SyntheticFaces, rng: np.random.
         asmkit.complete_covered(replace(found, visibility=None), model)
     with pytest.raises(ValueError, match="align='similarity'"):
         asmkit.complete_covered(found, asmkit.ShapeModel(5, align="box").fit(faces.points))
-    with pytest.raises(ValueError, match="points"):
+    with pytest.raises(ValueError, match=r"points: got .*68"):
         asmkit.complete_covered(found, asmkit.ShapeModel(5).fit(faces.points[:, :60]))
 
 
@@ -304,7 +307,8 @@ def test_a_predictor_completes_by_the_model_beside_it(
     if align is not None:
         model = asmkit.ShapeModel(10, align=align).fit(faces.points)
         model.save(path)
-    predictor = Predictor(run, {**description, "options": options}, "stand-in", path)
+    made = path if align is not None else None
+    predictor = Predictor(run, {**description, "options": options}, "stand-in", made)
     look = [np.zeros((120, 120, 3), np.uint8), [[9.5, 9.5, 80, 80]]]  # the crop is the image
     plain = predictor.predict(*look, shape_prior=False)
     np.testing.assert_allclose(plain.points, seen, atol=1e-9)
@@ -315,6 +319,34 @@ def test_a_predictor_completes_by_the_model_beside_it(
         assert np.abs(expected.points - plain.points).max() > 1
     else:  # the frame "box" cannot say anything of a part of the points
         np.testing.assert_array_equal(completed.points, plain.points)
+    asmkit.ShapeModel(5).fit(faces.points[:, :60]).save(path)
+    other = Predictor(run, {**description, "options": options}, "stand-in", path)
+    with pytest.raises(FormatError, match=r"shape_model\.npz.*\(60, 2\).*\(68, 2\)"):
+        other.predict(*look)
+
+
+def test_tracking_judges_what_the_network_found(
+    faces: SyntheticFaces, rng: np.random.Generator, tmp_path: Path
+) -> None:
+    """A face that a shape model completed is plausible whatever it was."""
+    model, _, found = half_covered(faces, rng)
+    assert found.visibility is not None
+    seen, visibility = found.points[3:4], found.visibility[3:4]
+
+    def run(crops: npt.NDArray[np.uint8]) -> list[Doubles]:
+        n = len(crops)
+        told = [seen, np.zeros((1, 3)), np.ones(1), np.full((1, 68), 4.0), visibility]
+        return [np.repeat(values, n, 0) for values in told]
+
+    path = tmp_path / "shape_model.npz"
+    model.save(path)
+    options = {"confidence": "laplace", "visibility": True}
+    description = {"n_points": 68, "input_size": 100, "margin": 1.25, "scheme": "ibug68"}
+    predictor = Predictor(run, {**description, "options": options}, "stand-in", path)
+    finder = tracking._Finder(predictor, SimpleNamespace(model=model, tail=None, scheme=None))
+    image, boxes = np.zeros((120, 120, 3), np.uint8), np.array([[9.5, 9.5, 80, 80]])
+    assert np.abs(predictor.predict(image, boxes).points - seen).max() > 1
+    np.testing.assert_allclose(finder(image, boxes).points, seen, atol=1e-9)
 
 
 def test_networks_of_before_state_scales_alone(

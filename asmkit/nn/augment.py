@@ -15,7 +15,12 @@ import numpy.typing as npt
 from asmkit.nn.recipe import Recipe
 
 __all__ = [
+    "COVER_AXES",
+    "COVER_GRAIN",
+    "NOISE",
+    "TURNS",
     "Geometry",
+    "blur_widths",
     "cover",
     "crop_similarity",
     "draw_geometry",
@@ -29,6 +34,12 @@ __all__ = [
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Doubles = npt.NDArray[np.float64]
+
+#: Turns go no further than so many standard deviations.
+TURNS = 3
+#: Least and greatest standard deviation of the noise in levels of grey, half lengths of what covers
+#: a crop over the crop's side, and the most grain it has.
+NOISE, COVER_AXES, COVER_GRAIN = (2.0, 12.0), (0.06, 0.25), 40.0
 
 #: Mirroring x: a mirror-symmetric head with rotation R shows the rotation M R M.
 _MIRROR = np.diag([-1.0, 1.0, 1.0])
@@ -46,7 +57,7 @@ class Geometry(NamedTuple):
 
 def draw_geometry(rng: np.random.Generator, recipe: Recipe, can_mirror: bool) -> Geometry:
     """Draw a similarity of the crop by the recipe's ranges."""
-    angle = float(np.deg2rad(np.clip(rng.normal(0.0, 1.0), -3, 3) * recipe.rotation))
+    angle = float(np.deg2rad(np.clip(rng.normal(0.0, 1.0), -TURNS, TURNS) * recipe.rotation))
     scale = float(np.exp(rng.uniform(-recipe.scale, recipe.scale)))
     shift = rng.uniform(-recipe.shift, recipe.shift, 2) * recipe.input_size
     mirrored = bool(rng.random() < recipe.mirror) and can_mirror
@@ -108,12 +119,17 @@ def photometric(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image
         image = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
     image = _light(image, rng, recipe)
     if rng.random() < recipe.blur:
-        width = float(rng.uniform(0.4, 0.014 * image.shape[0]))
+        width = float(rng.uniform(*blur_widths(image.shape[0])))
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), width), np.uint8)
     if rng.random() < recipe.noise:
-        grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(2.0, 12.0)
+        grain = rng.standard_normal(image.shape, dtype=np.float32) * rng.uniform(*NOISE)
         image = np.clip(image + grain, 0, 255).astype(np.uint8)
     return image
+
+
+def blur_widths(size: int) -> tuple[float, float]:
+    """Least and greatest standard deviation of the blur of a crop of a size, in pixels."""
+    return 0.4, 0.014 * size
 
 
 def _light(image: Image, rng: np.random.Generator, recipe: Recipe) -> Image:
@@ -129,7 +145,7 @@ def occlude(image: Image, rng: np.random.Generator) -> tuple[Image, Mask]:
     """One ellipse or rectangle of a flat colour with grain over a crop, and where it lies."""
     size = image.shape[0]
     covered = _place(size, rng)
-    grain = rng.uniform(0, 40) * rng.standard_normal((size, size, 1), dtype=np.float32)
+    grain = rng.uniform(0, COVER_GRAIN) * rng.standard_normal((size, size, 1), dtype=np.float32)
     colour = np.clip(rng.uniform(0, 255, 3) + grain, 0, 255).astype(np.uint8)
     return np.where(covered[..., None], colour, image), covered
 
@@ -166,7 +182,7 @@ def visible_points(points: Doubles, covered: Mask) -> Doubles:
 def _place(size: int, rng: np.random.Generator) -> Mask:
     """Where something lies over a crop: an ellipse or rectangle up to half as long."""
     centre = rng.uniform(0, size, 2)
-    axes = rng.uniform(0.06, 0.25, 2) * size
+    axes = rng.uniform(*COVER_AXES, 2) * size
     angle = float(rng.uniform(0, 180))
     mask = np.zeros((size, size), np.uint8)
     if rng.random() < 0.5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -159,12 +160,13 @@ class LandmarkDataset:
             digest.update(image.tobytes())
         return digest.hexdigest()
 
-    @property
-    def fits(self) -> bool:
-        """Whether the photos, or what is needed of them, can all be kept, by the first of them."""
-        few = range(min(len(self), 64))
-        each = sum(self.photo(index).pixels.nbytes for index in few) / len(few)
-        return each * len(self) <= _CACHE_BYTES
+    def fits(self, n_bytes: float = math.inf) -> bool:
+        """Whether what is needed of the photos fits in so many bytes, and all can be kept here.
+
+        After :meth:`load`; where other processes decoded the others, by the part that this one did.
+        """
+        each = self._cached_bytes / max(1, len(self._cache))
+        return bool(self._cache) and each * len(self) <= min(_CACHE_BYTES, n_bytes)
 
     def load(self, progress: bool = False, part: int = 0, n_parts: int = 1) -> None:
         """Decode every image now: a broken one is reported before a training starts.

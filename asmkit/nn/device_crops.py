@@ -9,6 +9,7 @@ a face are cut by the processor, one by one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,9 +22,18 @@ from torch.nn import functional
 
 from asmkit.boxes import apply_affine, compose_affine, crop_transform, invert_affine
 from asmkit.model import ShapeModel
-from asmkit.nn.augment import crop_similarity, mirror_rotation, turn_rotation
+from asmkit.nn.augment import (
+    COVER_AXES,
+    COVER_GRAIN,
+    NOISE,
+    TURNS,
+    blur_widths,
+    crop_similarity,
+    mirror_rotation,
+    turn_rotation,
+)
 from asmkit.nn.data import DeviceBatch, LandmarkDataset, ahead, overlap_of, rows_of_batches
-from asmkit.nn.negatives import face_label
+from asmkit.nn.negatives import LEAST_CROP, face_label
 from asmkit.nn.recipe import Recipe
 from asmkit.rotations import rotation_to_euler
 
@@ -60,8 +70,8 @@ class _Light(NamedTuple):
             grey=rng.random(count) < recipe.grey,
             gains=contrast * colour,
             brightness=rng.uniform(-recipe.brightness, recipe.brightness, count),
-            blur=np.where(blurred, rng.uniform(0.4, 0.014 * recipe.input_size, count), 0.0),
-            noise=np.where(noisy, rng.uniform(2.0, 12.0, count), 0.0),
+            blur=np.where(blurred, rng.uniform(*blur_widths(recipe.input_size), count), 0.0),
+            noise=np.where(noisy, rng.uniform(*NOISE, count), 0.0),
         )
 
 
@@ -84,7 +94,7 @@ class _Covers(NamedTuple):
         return cls(
             there=rng.random(count) < chance,
             centre=rng.uniform(0, size, (count, 2)),
-            axes=rng.uniform(0.06, 0.25, (count, 2)) * size,
+            axes=rng.uniform(*COVER_AXES, (count, 2)) * size,
             angle=rng.uniform(0, np.pi, count),
             ellipse=rng.random(count) < 0.5,
         )
@@ -92,6 +102,7 @@ class _Covers(NamedTuple):
     def lie_over(self, points: Tensor) -> Tensor:
         """Which of points ``(b, n, 2)``, or of ``(n, 2)`` in every crop, are covered ``(b, n)``."""
         there, centre, axes, angle, ellipse = (_on(points.device, values) for values in self)
+        axes = axes + 0.5  # OpenCV fills a pixel of the edge whole
         away = points - centre[:, None]
         cos, sin = torch.cos(angle)[:, None], torch.sin(angle)[:, None]
         along = (cos * away[..., 0] + sin * away[..., 1]) / axes[:, :1]
@@ -156,11 +167,12 @@ class DeviceCrops:
         covers: float = 0.0,
         part: int = 0,
         n_parts: int = 1,
+        n_workers: int = 1,
     ) -> Iterator[DeviceBatch]:
         """As :func:`asmkit.nn.data.batches`, with the images on the device."""
         plan = partial(self._plan, model, epoch, negatives, covers, part, n_parts)
         rows = rows_of_batches(self._dataset, epoch, n_parts)
-        for made in ahead(plan, enumerate(rows)):
+        for made in ahead(plan, enumerate(rows), n_workers):
             yield DeviceBatch(self._images(made), *made.labels)
 
     # -- on the processor
@@ -178,21 +190,22 @@ class DeviceCrops:
         number, everything = numbered
         dataset, recipe = self._dataset, self._dataset.recipe
         size, count = recipe.input_size, len(everything)
-        # Drawn for all parts of the batch, so that none depends on how it was dealt out.
-        rng = np.random.default_rng([recipe.seed, epoch, number])
+        # Drawn for all parts of the batch, so that none depends on how it was dealt out. From 1
+        # on: a last 0 would make the stream that of the numbers before it.
+        rng = np.random.default_rng([recipe.seed, epoch, 1 + number])
         none = rng.random(count) < negatives
         new = (rng.random(count) < recipe.asm_warp) & ~none
-        angle = np.deg2rad(np.clip(rng.normal(0.0, 1.0, count), -3, 3) * recipe.rotation)
+        angle = np.deg2rad(np.clip(rng.normal(0.0, 1.0, count), -TURNS, TURNS) * recipe.rotation)
         scale = np.exp(rng.uniform(-recipe.scale, recipe.scale, count))
         shift = rng.uniform(-recipe.shift, recipe.shift, (count, 2)) * size
         mirrored = (rng.random(count) < recipe.mirror) & (dataset.mirror is not None)
         light = _Light.draw(rng, recipe, count)
         flat = _Covers.draw(rng, recipe.occlusion, count, size)
-        colour, grain = rng.uniform(0, 255, (count, 3)), rng.uniform(0, 40, count)
+        colour, grain = rng.uniform(0, 255, (count, 3)), rng.uniform(0, COVER_GRAIN, count)
         pieces = _Covers.draw(rng, covers, count, size)
         pieces = pieces._replace(there=pieces.there & ~none)
         others = rng.integers(len(dataset), size=count)
-        sides = self._shapes[others].min(1) * np.exp(rng.uniform(np.log(0.1), 0.0, count))
+        sides = self._shapes[others].min(1) * np.exp(rng.uniform(np.log(LEAST_CROP), 0.0, count))
         corner = rng.uniform(0, 1, (count, 2)) * (self._shapes[others][:, ::-1] - sides[:, None])
         others_back = np.concatenate(
             [(sides / size)[:, None, None] * np.eye(2), corner[..., None]], 2
@@ -216,7 +229,7 @@ class DeviceCrops:
         for row in mine[(none | new)[mine]]:
             index, own = (
                 int(everything[row]),
-                np.random.default_rng([recipe.seed, epoch, number, row]),
+                np.random.default_rng([recipe.seed, epoch, 1 + number, 1 + row]),
             )
             if none[row]:
                 crops.append(dataset.no_face(index, own))
@@ -346,8 +359,7 @@ def _on(device: torch.device, values: npt.NDArray[Any]) -> Tensor:
 def _blurred(images: Tensor, widths: Tensor) -> Tensor:
     """Crops ``(k, s, s, 3)`` under Gaussians of the standard deviations ``widths (k,)``."""
     count, size = images.shape[:2]
-    # The width is at most 0.014 s: three of them lie well within a crop.
-    radius = max(2, -(-3 * 14 * size // 1000))
+    radius = math.ceil(3 * max(blur_widths(size)))
     places = torch.arange(-radius, radius + 1, device=images.device)
     weights = torch.exp(-0.5 * (places / widths[:, None]).square())
     weights = (weights / weights.sum(1, keepdim=True)).repeat_interleave(3, 0)

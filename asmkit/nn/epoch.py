@@ -41,7 +41,7 @@ def train_epoch(
     processes = state.processes
     per_epoch = len(parts.training) // whole_batch(parts.training, processes.count)
     first = stage.start * per_epoch
-    totals: dict[str, Tensor] = {}  # where the network is: to read one would wait for its device
+    totals: dict[str, Tensor] = {}  # where the network is, and read once, at the end
     for batch in stage_batches(parts, recipe, stage, state.epoch, processes):
         rate = learning_rate_at(state.step - first, per_epoch * stage.epochs, recipe)
         for group in state.optimizer.param_groups:
@@ -73,10 +73,11 @@ def stage_batches(
         "covers": covers,
         "part": processes.rank,
         "n_parts": processes.count,
+        "n_workers": parts.workers,
     }
     if parts.crops is not None:
         return parts.crops.batches(parts.model, epoch, **dealt)
-    return batches(parts.training, parts.model, epoch, parts.workers, **dealt)
+    return batches(parts.training, parts.model, epoch, **dealt)
 
 
 def _untrained(network: LandmarkNetwork, stage: Stage) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from asmkit.images import crop, read_image, shrink
 
 __all__ = [
     "FACE",
+    "LEAST_CROP",
     "NO_FACE",
     "background",
     "box_beside",
@@ -37,6 +38,8 @@ Doubles = npt.NDArray[np.float64]
 
 FACE, NO_FACE = 0.6, 0.3
 _TRIES = 64
+#: Smallest square of an image that is taken, over its shorter side.
+LEAST_CROP = 0.1
 #: Images without faces are kept in memory no longer than this.
 _LONGEST = 512
 
@@ -112,7 +115,7 @@ def random_crop(images: Sequence[Image], size: int, rng: np.random.Generator) ->
     """A square of an image, of any size from a tenth of its shorter side on."""
     image = images[int(rng.integers(len(images)))]
     height, width = image.shape[:2]
-    side = min(height, width) * float(np.exp(rng.uniform(np.log(0.1), 0.0)))
+    side = min(height, width) * float(np.exp(rng.uniform(np.log(LEAST_CROP), 0.0)))
     scale = size / side
     x, y = rng.uniform(0, 1, 2) * (np.array([width, height]) - side)
     matrix = np.array([[scale, 0.0, -x * scale], [0.0, scale, -y * scale]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,8 +21,13 @@ from asmkit.nn.processes import Processes
 from asmkit.nn.recipe import Recipe
 from asmkit.schemes import Scheme, scheme, scheme_of
 from asmkit.splits import validation_part
+from asmkit.threads import get_num_threads
 
 __all__ = ["Parts", "check_network", "chosen_scheme", "prepare", "read_annotations"]
+
+
+#: More threads wait for each other.
+_MOST_WORKERS = 8
 
 
 class Parts(NamedTuple):
@@ -36,16 +42,18 @@ class Parts(NamedTuple):
     answers: ShapeModel | None
     #: makes the images of the first on a GPU; None where there is none, or not all go there
     crops: DeviceCrops | None = None
-    #: threads that make batches ahead otherwise
+    #: threads that make batches ahead
     workers: int = 1
 
     def for_device(self, device: torch.device, processes: Processes) -> Parts:
         """With what keeps a device busy."""
         if device.type == "cpu":
             return self
-        if self.training.fits:
-            return self._replace(crops=DeviceCrops(self.training, device))
-        return self._replace(workers=max(1, (os.cpu_count() or 1) // processes.count - 1))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if processes.count > 1 else 1
+        workers = max(1, min(_MOST_WORKERS, get_num_threads() // beside - 1))
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+        crops = DeviceCrops(self.training, device) if self.training.fits(free / 4) else None
+        return self._replace(crops=crops, workers=workers)
 
 
 def read_annotations(data: str | os.PathLike[str] | Sequence[Annotation]) -> list[Annotation]:

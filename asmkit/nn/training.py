@@ -106,8 +106,8 @@ def train(
         ``teacher_views``. Its crops may be of another size, and of a smaller margin.
     device : {"cpu", "cuda"}, optional
         Where to compute; by default on a GPU where there is one, which then makes the training
-        crops as well if the photos fit on it. Results of a GPU differ in their last digits from
-        run to run.
+        crops as well if the photos take no more than a quarter of its free memory. Results of
+        a GPU differ in their last digits from run to run.
     progress : bool
         Show progress bars.
 
@@ -235,6 +235,7 @@ def _run(work: _Work, progress: bool) -> Path:
         "start": weights.sha256 if weights else None,
         "teacher": teacher.sha256 if teacher else None,
         "device": device.type,
+        "crops": None if parts.crops is None else device.type,
         "processes": processes.count,
     }
     if (folder / _CHECKPOINT).is_file():
