@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -50,7 +51,9 @@ class Square(Predictor):
         super().__init__(lambda crops: [], {"n_points": len(FACE), "scheme": None}, "none")
         self._seen = 0
 
-    def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+    def predict(
+        self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+    ) -> Prediction:
         self._seen += 1
         if self._seen == self.interrupted:
             raise KeyboardInterrupt

@@ -80,7 +80,9 @@ class Square(Predictor):
         super().__init__(lambda crops: [], {"n_points": len(FACE), "scheme": None}, "none")
         self.seconds = seconds
 
-    def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+    def predict(
+        self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+    ) -> Prediction:
         time.sleep(self.seconds)
         given = np.asarray(boxes, dtype=np.float64)
         unknown = np.full((len(given), 3), np.nan)
@@ -509,7 +511,9 @@ def test_age_counts_the_frames_that_were_given() -> None:
     class Doubts(Square):
         n = -1
 
-        def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+        def predict(
+            self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+        ) -> Prediction:
             self.n += 1
             found = super().predict(image, boxes)
             return replace(found, face=np.full(len(found.face), 0.1 if 5 < self.n < 12 else 0.9))
@@ -537,7 +541,9 @@ def test_who_is_hidden_is_lost_and_not_who_hides_it() -> None:
             yield np.zeros((48, 100, 3), np.uint8)
 
     class Head(Square):
-        def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+        def predict(
+            self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+        ) -> Prediction:
             given = np.asarray(boxes, dtype=np.float64)
             overlaps = iou(given[:, None], np.array(boxes_at(now)))
             found = np.array(boxes_at(now))[overlaps.argmax(axis=1)]

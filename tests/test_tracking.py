@@ -294,7 +294,9 @@ class Head(Predictor):
     def __init__(self, scene: Scene, says: Callable[[int], float]) -> None:
         self.scene, self.says = scene, says
 
-    def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+    def predict(
+        self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+    ) -> Prediction:
         given = np.asarray(boxes, dtype=np.float64)
         points = self.scene.locate(np.asarray(image), given)
         face = np.full(len(given), self.says(self.scene.now))
@@ -347,7 +349,9 @@ def test_bad_frames_do_not_lead_astray() -> None:
     scene = Scene([line(60, 60, 4)], n=12)
 
     class Rubbish(Head):
-        def predict(self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None) -> Prediction:
+        def predict(
+            self, image: npt.ArrayLike, boxes: npt.ArrayLike | None = None, **options: Any
+        ) -> Prediction:
             found = super().predict(image, boxes)
             hidden = scene.now in (5, 6)
             asked.append(found.boxes[0])
