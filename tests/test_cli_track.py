@@ -47,8 +47,10 @@ class Square(Predictor):
 
     interrupted: int | None = None
 
-    def __init__(self) -> None:
-        super().__init__(lambda crops: [], {"n_points": len(FACE), "scheme": None}, "none")
+    def __init__(self, shapes: Path) -> None:
+        description = {"n_points": len(FACE), "scheme": None}
+        found = shapes if shapes.is_file() else None
+        super().__init__(lambda crops: [], description, "none", found)
         self._seen = 0
 
     def predict(
@@ -80,7 +82,8 @@ def track(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Resu
     """The command with the square's own network and detector, run in the folder of the test."""
     found = functools.partial(asmkit.tracking.track, detect=detect)
     monkeypatch.setattr(asmkit.tracking, "track", found)
-    monkeypatch.setattr(asmkit.predictor, "load", lambda *_, **__: Square())
+    beside = tmp_path / "run" / "shape_model.npz"
+    monkeypatch.setattr(asmkit.predictor, "load", lambda *_, **__: Square(beside))
     (tmp_path / "run").mkdir()
 
     def invoke(*arguments: str | Path) -> Result:

@@ -14,8 +14,6 @@ import click
 
 from asmkit.cli._network import engine_option, network_option, open_network
 from asmkit.cli._terminal import Stopped, shows_bars
-from asmkit.description import SHAPE_MODEL
-from asmkit.shipped import network_folder
 
 if TYPE_CHECKING:
     from asmkit.model import ShapeModel
@@ -76,7 +74,7 @@ def command(
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     _check_places(source, out, video)
     predictor = open_network(network, engine)
-    model = _model(network, model_path, constrain)
+    model = _model(predictor, network, model_path, constrain)
     counts = _Counts()
     try:
         _track(
@@ -181,17 +179,17 @@ def _track(
             bar.update()
 
 
-def _model(network: str, path: Path | None, constrain: bool) -> ShapeModel | None:
+def _model(
+    predictor: Predictor, network: str, path: Path | None, constrain: bool
+) -> ShapeModel | None:
     from asmkit.model import ShapeModel
 
-    beside = network_folder(network) / SHAPE_MODEL
-    if path is None and not beside.is_file():
-        if constrain:
-            raise ValueError(
-                f"--constrain needs a shape model: none beside {network}; give --model FILE"
-            )
-        return None
-    return ShapeModel.load(path or beside)
+    model = predictor.shape_model if path is None else ShapeModel.load(path)
+    if model is None and constrain:
+        raise ValueError(
+            f"--constrain needs a shape model: none beside {network}; give --model FILE"
+        )
+    return model
 
 
 def _check_places(source: str, out: Path | None, video: Path | None) -> None:

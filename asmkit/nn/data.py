@@ -190,16 +190,20 @@ class LandmarkDataset:
         """
         new = None if rng is None else self._new_shape(index, rng)
         batch = self.cut(index, rng, new)
-        if rng is None:
-            return batch
-        pixels, covered = self._covered(photometric(batch.images[0], rng, self.recipe), rng, covers)
+        pixels = batch.images[0]
+        covered = np.zeros(pixels.shape[:2], bool)
+        if rng is not None:
+            pixels, covered = self._covered(photometric(pixels, rng, self.recipe), rng, covers)
         visible = visible_points(batch.points[0], covered)[None]
         return batch._replace(images=pixels[None], visible=visible)
 
     def cut(
         self, index: int, rng: np.random.Generator | None = None, new: NewShape | None = None
     ) -> Batch:
-        """The crop of a face in its own shape or a new one, moved when there is a generator."""
+        """The crop of a face in its own shape or a new one, moved when there is a generator.
+
+        Its light is that of the photo; ``visible`` is NaN, as what lies over it is not known yet.
+        """
         recipe, size = self.recipe, self.recipe.input_size
         face = self.photo(index)
         points, box, rotation = self.points[index], self.boxes[index], self.rotations[index]
@@ -223,8 +227,8 @@ class LandmarkDataset:
         else:
             pixels = crop_warped(face.pixels, from_face, size, new.warp.along(face.matrix))
         angles = np.deg2rad(rotation_to_euler(rotation[None]))
-        visible = visible_points(points, np.zeros((size, size), bool))[None]
         points = points[None]
+        visible = np.full(points.shape[:2], np.nan)
         return Batch(pixels[None], points, points.copy(), angles, face_label([overlap]), visible)
 
     def covered(self, index: int, rng: np.random.Generator) -> Batch:

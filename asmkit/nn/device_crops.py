@@ -227,10 +227,8 @@ class DeviceCrops:
         mine = np.arange(count)[part::n_parts]
         ready, crops = [], []
         for row in mine[(none | new)[mine]]:
-            index, own = (
-                int(everything[row]),
-                np.random.default_rng([recipe.seed, epoch, 1 + number, 1 + row]),
-            )
+            index = int(everything[row])
+            own = np.random.default_rng([recipe.seed, epoch, 1 + number, 1 + row])
             if none[row]:
                 crops.append(dataset.no_face(index, own))
                 points[row], angles[row], face[row] = np.nan, np.nan, 0.0
@@ -281,23 +279,23 @@ class DeviceCrops:
         if len(rows):
             images[_on(self._device, rows)] = _on(self._device, crops).float()
         images = self._lit(images, plan.light, noise)
-        pixels = torch.arange(size, device=self._device)
-        grid = torch.stack(torch.meshgrid(pixels, pixels, indexing="xy"), -1).reshape(-1, 2)
         if plan.flat.there.any():
             grain = noise((len(images), size, size, 1)) * self._of_crops(plan.grain)
             flat = (self._of_crops(plan.colour) + grain).clamp(0, 255)
-            images = torch.where(self._mask(plan.flat, grid), flat, images)
+            images = torch.where(self._mask(plan.flat), flat, images)
         if plan.pieces.there.any():
             others = self._look_up(plan.others, plan.others_back)
-            images = torch.where(self._mask(plan.pieces, grid), others, images)
+            images = torch.where(self._mask(plan.pieces), others, images)
         return images.to(torch.uint8)
 
     def _of_crops(self, values: npt.NDArray[Any]) -> Tensor:
         """A number ``(b,)`` or a colour ``(b, 3)`` of each crop, as it goes with the images."""
         return _on(self._device, values).reshape(len(values), 1, 1, -1)
 
-    def _mask(self, covers: _Covers, grid: Tensor) -> Tensor:
+    def _mask(self, covers: _Covers) -> Tensor:
         size = self._dataset.recipe.input_size
+        pixels = torch.arange(size, device=self._device)
+        grid = torch.stack(torch.meshgrid(pixels, pixels, indexing="xy"), -1).reshape(-1, 2)
         return covers.lie_over(grid).reshape(-1, size, size, 1)
 
     def _look_up(self, photos: Indices, back: Doubles) -> Tensor:
